@@ -1,0 +1,71 @@
+// Package hop carries, in a request's context, what the front door and the
+// next hop tell each other about one exchange: which addresses the policy lets
+// this request reach, and which one answered.
+//
+// It owns no policy and does no I/O.
+package hop
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+)
+
+// Hop is the next hop of one request. The front door makes it; upstream fills
+// it in; cache reads it to know where a stored response came from.
+type Hop struct {
+	// Permit says whether this request may use the destination address; it is
+	// asked for every address before a dial, before a pooled connection is
+	// reused and before a stored response is. Nil refuses every address.
+	Permit func(netip.AddrPort) error
+	// Pool names the [[pool]] that serves the request; "" means the origin that
+	// the URL names.
+	Pool string
+
+	mu   sync.Mutex
+	addr netip.AddrPort
+	name string
+}
+
+type key struct{}
+
+// With returns a context that carries h.
+func With(ctx context.Context, h *Hop) context.Context {
+	return context.WithValue(ctx, key{}, h)
+}
+
+// From returns the context's Hop, or nil.
+func From(ctx context.Context) *Hop {
+	h, _ := ctx.Value(key{}).(*Hop)
+	return h
+}
+
+// Fork returns a Hop with the same Permit and Pool and no address yet, for a fetch that
+// may outlive the request that began it.
+func (h *Hop) Fork() *Hop {
+	if h == nil {
+		return &Hop{}
+	}
+	return &Hop{Permit: h.Permit, Pool: h.Pool}
+}
+
+// Used records the address that answered and its name in the log
+// ("DIRECT/192.0.2.1", "app/127.0.0.1:9000"). A nil Hop ignores it.
+func (h *Hop) Used(addr netip.AddrPort, name string) {
+	if h == nil {
+		return
+	}
+	h.mu.Lock()
+	h.addr, h.name = addr, name
+	h.mu.Unlock()
+}
+
+// Answered returns what Used recorded last; the zero AddrPort before that.
+func (h *Hop) Answered() (addr netip.AddrPort, name string) {
+	if h == nil {
+		return netip.AddrPort{}, ""
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.addr, h.name
+}
