@@ -21,7 +21,7 @@ func TestOneCanonicalFormForEveryWayToWriteAHost(t *testing.T) {
 		"2001:DB8:0:0::1":     "2001:db8::1",
 		"::ffff:10.0.0.1":     "10.0.0.1",
 		"127。0。0。1":           "127.0.0.1",
-		"①②⑦.0.0.1":          "127.0.0.1",
+		"①②⑦.0.0.1":           "127.0.0.1",
 		"r3---sn-4g.gvt1.com": "r3---sn-4g.gvt1.com",
 	} {
 		got, addr, err := ParseHost(in)
