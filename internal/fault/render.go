@@ -24,7 +24,7 @@ func Render(e *Error, name string, accept []string, requestID string) Page {
 		Status          int
 		Title, What     string
 		Rule, ID, Proxy string
-	}{p.Status, title(p.Status), e.Details, e.Rule, requestID, name}
+	}{p.Status, title(p.Status), plain(e.Details), plain(e.Rule), requestID, name}
 	if view.What == "" {
 		view.What = strings.ReplaceAll(string(e.Kind), "_", " ")
 	}
@@ -37,7 +37,7 @@ func Render(e *Error, name string, accept []string, requestID string) Page {
 		}
 	}
 	if b.Len() == 0 {
-		writeText(&b, p.Status, view.Title, view.What, e.Rule, requestID, name)
+		writeText(&b, p.Status, view.Title, view.What, view.Rule, requestID, name)
 	}
 	p.Body = b.Bytes()
 	p.Header.Set("Content-Type", kind)
@@ -54,7 +54,7 @@ func (e *Error) ProxyStatus(name string) string {
 	s := name + "; error=" + string(e.Kind)
 	details := e.Details
 	if e.Rule != "" {
-		details = "rule " + strconv.Quote(e.Rule)
+		details = "rule " + e.Rule
 	}
 	if details != "" {
 		s += "; details=" + sfString(details)
@@ -96,11 +96,11 @@ func title(status int) string {
 }
 
 func writeText(b *bytes.Buffer, status int, title, what, rule, id, proxy string) {
-	b.WriteString(strconv.Itoa(status) + " " + title + "\n\n" + plain(what) + "\n")
+	b.WriteString(strconv.Itoa(status) + " " + title + "\n\n" + what + "\n")
 	if rule != "" {
-		b.WriteString("Rule: " + plain(rule) + "\n")
+		b.WriteString("Rule: " + rule + "\n")
 	}
-	b.WriteString("Request: " + plain(id) + "\nProxy: " + plain(proxy) + "\n")
+	b.WriteString("Request: " + id + "\nProxy: " + proxy + "\n")
 }
 
 // plain drops control characters, which a terminal would act on.

@@ -176,6 +176,10 @@ func canonicalName(s string) (string, error) {
 		if name, err = lookup.ToASCII(s); err != nil {
 			return "", bad
 		}
+		// Some of what it makes (of bytes that are no UTF-8, for one) it would refuse itself.
+		if again, err := lookup.ToASCII(name); err != nil || again != name {
+			return "", bad
+		}
 	}
 	name = strings.TrimSuffix(name, ".")
 	if len(name) == 0 || len(name) > 253 {

@@ -38,7 +38,7 @@ func TestAHostThatTwoParsersCouldReadDifferentlyIsRefused(t *testing.T) {
 	for _, in := range []string{
 		"", ".", "..", "a..b", ".a", "2130706433", "0x7f.1", "0x7f000001", "0177.0.0.1", "127.1", "127.0.0.1..",
 		"127.0.0.256", "1.2.3", "a.0x", "evil%2eallowed", "a b", "a\x00b", "a/b", "a@b", "fe80::1%eth0", "::g", "[::1]",
-		"a,b", "xn--\x80", "a.b.1",
+		"a,b", "xn--\x80", "a.b.1", "\xff0", "a.\x82", "\ufffd.test",
 	} {
 		if got, _, err := ParseHost(in); err == nil {
 			t.Errorf("ParseHost(%q) = %q, want an error", in, got)

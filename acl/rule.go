@@ -1,0 +1,285 @@
+package acl
+
+import (
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"fwdproxy/internal/problem"
+)
+
+// Compile returns the engine for a policy. open opens a list file by the path
+// that the policy writes. With any problem, a list file that can not be read
+// or has a malformed line included, there is no engine.
+func Compile(c Config, open func(path string) (io.ReadCloser, error)) (*Engine, problem.List) {
+	k := compiler{config: c, readFiles: true, open: open}
+	e := k.engine()
+	if len(k.problems) > 0 {
+		return nil, k.problems
+	}
+	return e, nil
+}
+
+// compiler turns a Config into an Engine and gathers what is wrong with it.
+type compiler struct {
+	config    Config
+	readFiles bool
+	open      func(path string) (io.ReadCloser, error)
+	problems  problem.List
+	lists     map[string]*set
+}
+
+func (k *compiler) engine() *Engine {
+	e := &Engine{
+		fallback:     k.action("acl.default", k.config.Default),
+		allowPrivate: k.action("acl.private_destinations", k.config.PrivateDestinations) == Allow,
+	}
+	for i, s := range k.config.PrivateExceptions {
+		if p, bad := parseAddress(s); !k.bad(index("acl.private_exceptions", i), bad) {
+			e.exceptions.add(p.prefix)
+		}
+	}
+	e.exceptions.seal()
+	k.lists = make(map[string]*set, len(k.config.Lists))
+	for _, name := range slices.Sorted(maps.Keys(k.config.Lists)) {
+		e.lists = append(e.lists, k.list(name, k.config.Lists[name]))
+	}
+	for i, r := range k.config.Rules {
+		e.rules = append(e.rules, k.rule(i, r))
+	}
+	k.checkNames()
+	return e
+}
+
+// action reads a setting that may be left out, which is to deny.
+func (k *compiler) action(key, s string) Action {
+	switch s {
+	case "", Deny.String():
+	case Allow.String():
+		return Allow
+	default:
+		k.problems.Add(key, `write "allow" or "deny"`, "%s is not an action", quote(s))
+	}
+	return Deny
+}
+
+// bad records the mistake at key, and reports whether there is one.
+func (k *compiler) bad(key string, m *mistake) bool {
+	if m == nil {
+		return false
+	}
+	k.problems.Add(key, m.hint, "%s", m.message)
+	return true
+}
+
+func (k *compiler) list(name string, c ListConfig) ListInfo {
+	key, s := "acl.lists."+tomlKey(name), &set{}
+	if name == "" {
+		k.problems.Add(key, "", "the list has no name")
+	}
+	if len(c.Domains)+len(c.Addresses)+len(c.Files) == 0 {
+		k.problems.Add(key, `give it "domains", "addresses" or "files"`, "the list is empty")
+	}
+	for i, text := range c.Domains {
+		if e, bad := parseDomain(text); !k.bad(index(key+".domains", i), bad) {
+			s.add(e)
+		}
+	}
+	for i, text := range c.Addresses {
+		if e, bad := parseAddress(text); !k.bad(index(key+".addresses", i), bad) {
+			s.add(e)
+		}
+	}
+	skipped := 0
+	for i, path := range c.Files {
+		skipped += k.file(index(key+".files", i), path, s)
+	}
+	s.addresses.seal()
+	k.lists[name] = s
+	return ListInfo{Name: name, Domains: s.domains.count, Addresses: s.addresses.len(), Skipped: skipped}
+}
+
+// file reads a list file into s, and returns how many lines were skipped.
+func (k *compiler) file(key, path string, s *set) int {
+	if path == "" {
+		k.problems.Add(key, "", "the path is empty")
+		return 0
+	}
+	if !k.readFiles {
+		return 0
+	}
+	f, err := k.open(path)
+	if err != nil {
+		k.problems.Add(key, "", "list file can not be opened: %v", err)
+		return 0
+	}
+	defer f.Close()
+	got := readList(f, s)
+	for _, p := range got.malformed {
+		k.problems.Add(key, p.hint, "%s:%d: %s", path, p.line, p.message)
+	}
+	if got.more > 0 {
+		k.problems.Add(key, "", "%s: %d more malformed lines", path, got.more)
+	}
+	if got.err != nil {
+		k.problems.Add(key, "", "%s:%d: %v", path, got.lines+1, got.err)
+	}
+	return got.skipped
+}
+
+func (k *compiler) rule(i int, r RuleConfig) rule {
+	key := index("acl.rule", i)
+	u := rule{name: ruleName(r, i), ports: slices.Clone(r.Ports), methods: slices.Clone(r.Methods)}
+	k.from(key, r.From, &u)
+	k.to(key, r.To, &u)
+	for j, p := range r.Ports {
+		if p.First == 0 || p.First > p.Last {
+			k.problems.Add(index(key+".ports", j), `write a number, or a range as "8443-8449"`, "%s is not a port or a range of ports", p)
+		}
+	}
+	for j, m := range r.Methods {
+		if !isMethod(m) {
+			k.problems.Add(index(key+".methods", j), `write it in upper case, as "GET"`, "%s is not a method", quote(m))
+		}
+	}
+	if r.Action == "" {
+		k.problems.Add(key+".action", `write "allow" or "deny"`, "the rule has no action")
+		return u
+	}
+	u.action = k.action(key+".action", r.Action)
+	return u
+}
+
+func (k *compiler) from(key string, texts []string, u *rule) {
+	inline := &set{}
+	for j, s := range texts {
+		at := index(key+".from", j)
+		if list, ok := k.reference(at, s); ok {
+			if list != nil && k.complete(s) && list.domains.count > 0 && list.addresses.len() == 0 {
+				k.problems.Add(at, addressHint, "%s has domains and no addresses, and a client is known by its address", quote(s))
+			}
+			u.from = append(u.from, list)
+			continue
+		}
+		if identity(s) {
+			k.problems.Add(at, addressHint, "%s: identities need [forward.auth], which this version does not have", quote(s))
+			continue
+		}
+		if s == "*" {
+			k.problems.Add(at, `leave "from" out: a condition that is left out always holds`, `"*" is not an address`)
+			continue
+		}
+		if e, bad := parseAddress(s); !k.bad(at, bad) {
+			inline.add(e)
+		}
+	}
+	inline.addresses.seal()
+	u.from, u.anyFrom = append(u.from, inline), len(texts) == 0
+}
+
+// complete reports whether all that the list "list:NAME" holds is known.
+func (k *compiler) complete(s string) bool {
+	return k.readFiles || len(k.config.Lists[strings.TrimPrefix(s, "list:")].Files) == 0
+}
+
+func (k *compiler) to(key string, texts []string, u *rule) {
+	inline := &set{}
+	u.anyTo = len(texts) == 0
+	for j, s := range texts {
+		at := index(key+".to", j)
+		if list, ok := k.reference(at, s); ok {
+			u.to = append(u.to, destinations{list, "the host name is in " + s, "the destination's address is in " + s})
+			continue
+		}
+		if s == "*" {
+			u.anyTo = true
+			continue
+		}
+		if e, bad := parseEntry(s); !k.bad(at, bad) {
+			inline.add(e)
+		}
+	}
+	inline.addresses.seal()
+	u.to = append(u.to, destinations{inline, `the host name is in the rule's "to"`, `the destination's address is in the rule's "to"`})
+}
+
+// reference reads "list:NAME". It reports false for anything else; a list that
+// does not exist is a problem, and nil.
+func (k *compiler) reference(key, s string) (*set, bool) {
+	name, ok := strings.CutPrefix(s, "list:")
+	if !ok {
+		return nil, false
+	}
+	if l := k.lists[name]; l != nil {
+		return l, true
+	}
+	hint := "define [acl.lists." + tomlKey(name) + "]"
+	if near := problem.Nearest(name, slices.Sorted(maps.Keys(k.lists))); near != "" {
+		hint = "did you mean " + strconv.Quote("list:"+near) + "?"
+	}
+	k.problems.Add(key, hint, "there is no list %s", quote(name))
+	return nil, true
+}
+
+// checkNames refuses what would leave in doubt which rule a verdict names.
+func (k *compiler) checkNames() {
+	first := make(map[string]int)
+	for i, name := range k.config.names() {
+		key := index("acl.rule", i)
+		if k.config.Rules[i].Name != "" {
+			key += ".name"
+		}
+		j, seen := first[name]
+		switch {
+		case name == defaultRule:
+			k.problems.Add(key, "choose another name", "%q is what a verdict is called that no rule gave", name)
+		case strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }):
+			k.problems.Add(key, "", "the name %s has a control character in it", quote(name))
+		case seen:
+			k.problems.Add(key, "give each rule a name of its own", "acl.rule[%d] is called %q as well", j, name)
+		default:
+			first[name] = i
+		}
+	}
+}
+
+func ruleName(r RuleConfig, i int) string {
+	if r.Name != "" {
+		return r.Name
+	}
+	return "rule " + strconv.Itoa(i+1)
+}
+
+func identity(s string) bool {
+	return strings.HasPrefix(s, "user:") || strings.HasPrefix(s, "group:")
+}
+
+// isMethod reports whether s is a token (RFC 9110, Section 5.6.2) without
+// lower-case letters.
+func isMethod(s string) bool {
+	for _, c := range []byte(s) {
+		switch {
+		case 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0:
+		default:
+			return false
+		}
+	}
+	return s != ""
+}
+
+func index(key string, i int) string { return key + "[" + strconv.Itoa(i) + "]" }
+
+// tomlKey quotes a name that is no bare key.
+func tomlKey(s string) string {
+	for _, c := range []byte(s) {
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' {
+			return strconv.Quote(s)
+		}
+	}
+	if s == "" {
+		return `""`
+	}
+	return s
+}

@@ -1,0 +1,343 @@
+// Package edge is what the two front doors do alike with one request: give it
+// an id and a record, hold it to the limits, ask for the verdict, hand it to
+// the cache and the upstream, write the answer, and log it once.
+//
+// How the target is found, and in forward mode the dispatching, is the front
+// door's own.
+package edge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptrace"
+	"net/netip"
+	"net/textproto"
+	"net/url"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"fwdproxy/accesslog"
+	"fwdproxy/acl"
+	"fwdproxy/cache"
+	"fwdproxy/internal/fault"
+	"fwdproxy/internal/header"
+	"fwdproxy/internal/hop"
+	"fwdproxy/internal/target"
+)
+
+// Door is what a front door works with under one policy. It is immutable: a
+// reload makes a new one, and each exchange keeps the one that it began with.
+type Door struct {
+	Mode    string // "forward" or "reverse", for the log
+	Name    string // the pseudonym in Via, Cache-Status and Proxy-Status
+	Limits  Limits
+	ACL     *acl.Engine
+	Cached  http.RoundTripper          // the cache in front of the upstream
+	Direct  http.RoundTripper          // the upstream alone, for upgrades
+	Guard   func(netip.AddrPort) error // may this address be dialled at all; nil permits what the rules allow
+	Tunnels *Tunnels                   // shared by all doors
+	Idle    time.Duration              // for a tunnel or WebSocket with no byte either way
+	Log     func(*accesslog.Record)    // called once for each exchange
+	Now     func() time.Time           // the clock of the log
+}
+
+// Exchange is one request and its answer.
+type Exchange struct {
+	door    *Door
+	w       *Writer
+	r       *http.Request
+	start   time.Time
+	rec     accesslog.Record
+	hop     hop.Hop
+	outcome cache.Outcome
+	reqBody *requestBody
+	resBody *responseBody
+	verdict atomic.Pointer[acl.Verdict] // the latest; a fetch in the background may still ask
+	cut     bool                        // the answer broke off; the client's connection must break too
+}
+
+// Begin opens the exchange for a request that net/http has read. End must
+// follow.
+func (d *Door) Begin(w http.ResponseWriter, r *http.Request) *Exchange {
+	x := &Exchange{door: d, r: r, start: d.Now(), w: newWriter(w, d.Name, d.Limits.WriteTimeout.D())}
+	x.rec = accesslog.Record{
+		Time:      x.start,
+		RequestID: requestID(),
+		Mode:      d.Mode,
+		Client:    netip.AddrPortFrom(ClientAddr(r), clientPort(r)),
+		Method:    r.Method,
+		URL:       r.RequestURI,
+		Proto:     r.Proto,
+		Referer:   r.Referer(),
+		UserAgent: r.UserAgent(),
+		Tag:       accesslog.TagNone,
+	}
+	return x
+}
+
+// ClientAddr returns the address that the request's connection comes from; the
+// zero Addr when it has none.
+func ClientAddr(r *http.Request) netip.Addr {
+	a, _ := netip.ParseAddrPort(r.RemoteAddr)
+	return a.Addr().Unmap().WithZone("")
+}
+
+func clientPort(r *http.Request) uint16 {
+	a, _ := netip.ParseAddrPort(r.RemoteAddr)
+	return a.Port()
+}
+
+func requestID() string { return fmt.Sprintf("%016x", rand.Uint64()) }
+
+// Writer returns the client's side of the exchange.
+func (x *Exchange) Writer() *Writer { return x.w }
+
+// Check holds the request's head against the limits and the pseudonym: too
+// many fields, a body declared too large, a request that came through here
+// before (RFC 9110, Section 7.6.3).
+func (x *Exchange) Check() error {
+	l := x.door.Limits
+	fields := 0
+	for _, lines := range x.r.Header {
+		fields += len(lines)
+	}
+	switch {
+	case fields > l.HeaderCount:
+		return &fault.Error{Kind: fault.RequestError, Status: http.StatusRequestHeaderFieldsTooLarge,
+			Details: "the request has more header fields than limits.header_count allows"}
+	case l.BodySize > 0 && x.r.ContentLength > int64(l.BodySize):
+		return tooLarge()
+	case header.Passed(x.r.Header, x.door.Name):
+		return fault.New(fault.LoopDetected, "the request came through this proxy before; a proxy or server sends it back", nil)
+	}
+	return nil
+}
+
+// Decide asks the policy whether the client may reach the target. It returns
+// nil when it may as far as the name tells; what depends on the address is
+// decided for each address before it is used.
+func (x *Exchange) Decide(t target.Target) error {
+	j := x.door.Judge(x.rec.Client.Addr(), x.r.Method, t)
+	x.verdict.Store(&j.Verdict)
+	if j.Err != nil {
+		return j.Err
+	}
+	x.hop.Permit = func(a netip.AddrPort) error {
+		v, err := j.Address(a)
+		x.verdict.Store(&v)
+		return err
+	}
+	return nil
+}
+
+// UsePool sends the request to the pool called name instead of to the origin
+// that its URL names.
+func (x *Exchange) UsePool(name string) { x.hop.Pool = name }
+
+// LogURL sets the URL in the log's form: the canonical one.
+func (x *Exchange) LogURL(s string) { x.rec.URL = s }
+
+// Context returns a context in which the target may be dialled, for a tunnel.
+func (x *Exchange) Context(parent context.Context) context.Context {
+	return hop.With(parent, &x.hop)
+}
+
+// Outgoing returns the request as the next hop shall get it: target and Host
+// agree, hop-by-hop fields are gone, Via is there, the body is bounded.
+func (x *Exchange) Outgoing(t target.Target) *http.Request {
+	u := &url.URL{
+		Scheme: t.Scheme, Host: t.Authority(),
+		Path: x.r.URL.Path, RawPath: x.r.URL.RawPath,
+		RawQuery: x.r.URL.RawQuery, ForceQuery: x.r.URL.ForceQuery,
+	}
+	if u.Path == "" {
+		u.Path = "/"
+	}
+	x.LogURL(u.String())
+
+	ctx := x.Context(x.r.Context())
+	ctx = cache.WithOutcome(ctx, &x.outcome)
+	if x.r.ProtoAtLeast(1, 1) {
+		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: x.informational})
+	}
+	out := x.r.WithContext(ctx)
+	out.URL, out.Host, out.RequestURI = u, u.Host, ""
+	out.Header = x.r.Header.Clone()
+	upgrade := header.Upgrade(out.Header)
+	header.RemoveHopByHop(out.Header)
+	if isWebSocket(upgrade) {
+		out.Header["Connection"] = []string{"Upgrade"}
+		out.Header["Upgrade"] = []string{"websocket"}
+	}
+	header.AppendVia(out.Header, x.r.ProtoMajor, x.r.ProtoMinor, x.door.Name)
+	out.Close = false
+	out.Trailer = nil
+	if x.r.Body == nil || x.r.Body == http.NoBody || x.r.ContentLength == 0 {
+		out.Body, out.ContentLength = nil, 0
+		return out
+	}
+	x.reqBody = &requestBody{
+		ReadCloser: x.r.Body, ctl: x.w.ctl,
+		timeout: x.door.Limits.BodyTimeout.D(), limit: int64(x.door.Limits.BodySize),
+	}
+	out.Body = x.reqBody
+	return out
+}
+
+// RoundTrip gets the answer to what Outgoing returned. A failure becomes the
+// page that tells of it, so that it never returns an error.
+func (x *Exchange) RoundTrip(out *http.Request) *http.Response {
+	next := x.door.Cached
+	if header.Upgrade(out.Header) != "" {
+		next = x.door.Direct
+	}
+	res, err := next.RoundTrip(out)
+	if err != nil {
+		return x.Refusal(err)
+	}
+	x.rec.Tag = accesslog.TagMiss
+	if x.outcome.Result != "" {
+		x.rec.Tag = accesslog.Tag(x.outcome.Result)
+	}
+	x.rec.CacheStatus = x.outcome.Status
+	x.resBody = &responseBody{ReadCloser: res.Body}
+	if res.StatusCode != http.StatusSwitchingProtocols {
+		res.Body = x.resBody
+	}
+	return res
+}
+
+// Refusal returns err as the response that the client gets, and notes it for
+// the log. Only here does an error get its status and page.
+func (x *Exchange) Refusal(err error) *http.Response {
+	f := fault.From(err)
+	if errors.Is(err, context.Canceled) {
+		// The client left; nobody reads the page, and the status is Squid's and
+		// nginx's for the log.
+		f = &fault.Error{Kind: fault.ConnectionTerminated, Status: 499, Details: "the client closed the connection", Err: err}
+	}
+	x.rec.Error = string(f.Kind)
+	if f.Err != nil {
+		x.rec.ErrorCause = f.Err.Error()
+	}
+	x.rec.Rule = f.Rule
+	switch f.Kind {
+	case fault.RequestDenied, fault.DestinationIPProhibited:
+		x.rec.Tag, x.rec.Verdict = accesslog.TagDenied, acl.Deny.String()
+	case fault.RequestError, fault.LoopDetected:
+		x.rec.Tag = accesslog.TagNone
+	default:
+		x.rec.Tag = accesslog.TagMiss
+	}
+	page := fault.Render(f, x.door.Name, x.r.Header["Accept"], x.rec.RequestID)
+	if x.outcome.Status != "" {
+		page.Header.Set("Cache-Status", x.outcome.Status)
+	}
+	if f.Kind == fault.RequestError {
+		page.Header.Set("Connection", "close")
+	}
+	return pageResponse(page, x.r)
+}
+
+// Respond writes a response to the client whole.
+func (x *Exchange) Respond(res *http.Response) {
+	defer res.Body.Close()
+	h := x.w.Header()
+	for name, lines := range res.Header {
+		h[name] = lines
+	}
+	announceTrailers(h, res)
+	x.w.WriteHeader(res.StatusCode)
+	copyBody(x.w, res.Body)
+	if len(res.Trailer) > 0 {
+		x.w.Flush()
+		for name, lines := range res.Trailer {
+			h[name] = lines
+		}
+	}
+}
+
+// Fail answers with the page for err.
+func (x *Exchange) Fail(err error) { x.Respond(x.Refusal(err)) }
+
+// End logs the exchange; where the answer broke off it breaks the client's
+// connection, since only that tells the client (RFC 9112, Section 8). Call it
+// deferred.
+func (x *Exchange) End() {
+	now := x.door.Now()
+	x.rec.Duration = now.Sub(x.start)
+	if x.rec.Status == 0 {
+		x.rec.Status = x.w.status
+	}
+	x.rec.BytesOut += x.w.bytes
+	if x.reqBody != nil {
+		x.rec.BytesIn += x.reqBody.read.Load()
+	}
+	x.rec.ContentType = x.w.Header().Get("Content-Type")
+	if _, name := x.hop.Answered(); name != "" {
+		x.rec.NextHop = name
+	} else {
+		x.rec.NextHop = "NONE"
+	}
+	if v := x.verdict.Load(); v != nil && x.rec.Verdict == "" {
+		x.rec.Rule, x.rec.Verdict = v.Rule, v.Action.String()
+	}
+	if x.resBody != nil && x.resBody.err != nil {
+		x.cut = true
+		x.rec.Error = string(fault.ResponseIncomplete)
+		x.rec.ErrorCause = x.resBody.err.Error()
+	} else if x.w.err != nil && x.rec.Error == "" {
+		x.rec.Error = "client_gone"
+		x.rec.ErrorCause = x.w.err.Error()
+	}
+	x.door.Log(&x.rec)
+	if x.cut {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// informational passes a 1xx response on (RFC 9110, Section 15.2). 100 is
+// net/http's own to send, 101 is not interim.
+func (x *Exchange) informational(code int, h textproto.MIMEHeader) error {
+	if code <= http.StatusSwitchingProtocols || code > 199 || x.w.status != 0 {
+		return nil
+	}
+	out := x.w.Header()
+	for name, lines := range h {
+		out[name] = lines
+	}
+	header.RemoveHopByHop(out)
+	x.w.WriteHeader(code)
+	clear(out)
+	return nil
+}
+
+// LocalAnswer returns the answer to a TRACE or an OPTIONS that may go no
+// further, nil for every other request; it counts Max-Forwards down on out
+// (RFC 9110, Section 7.6.2).
+func (x *Exchange) LocalAnswer(out *http.Request) *http.Response {
+	if out.Method == http.MethodTrace {
+		return x.Refusal(&fault.Error{Kind: fault.RequestDenied, Status: http.StatusMethodNotAllowed,
+			Details: "TRACE is not allowed here, since it shows a client's secrets to whoever asks"})
+	}
+	if out.Method != http.MethodOptions || len(out.Header["Max-Forwards"]) == 0 {
+		return nil
+	}
+	n, err := strconv.ParseUint(out.Header.Get("Max-Forwards"), 10, 31)
+	if err != nil {
+		return x.Refusal(fault.New(fault.RequestError, "Max-Forwards is not a number", err))
+	}
+	if n > 0 {
+		out.Header.Set("Max-Forwards", strconv.FormatUint(n-1, 10))
+		return nil
+	}
+	return &http.Response{
+		StatusCode: http.StatusOK, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: http.Header{"Allow": {"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT"}, "Content-Length": {"0"}},
+		Body:   http.NoBody, Request: out,
+	}
+}

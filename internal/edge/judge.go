@@ -1,0 +1,54 @@
+package edge
+
+import (
+	"net/netip"
+
+	"fwdproxy/acl"
+	"fwdproxy/internal/fault"
+	"fwdproxy/internal/target"
+)
+
+// Judgement is what the policy says about one request, for enforcing and for
+// explaining alike.
+type Judgement struct {
+	Verdict acl.Verdict // by the name alone, or by the address where the host is one
+	Err     error       // the refusal, when that decides it; the request goes no further
+
+	// Address decides about one destination address: the guard and, where the
+	// verdict is pending, the rules. Nil when Err is not.
+	Address func(netip.AddrPort) (acl.Verdict, error)
+}
+
+// Judge decides whether the client may reach the target with the method.
+func (d *Door) Judge(client netip.Addr, method string, t target.Target) Judgement {
+	q := acl.Request{Client: client, Method: method, Host: t.Host, HostAddr: t.Addr, Port: t.Port}
+	v := d.ACL.Decide(q)
+	if !v.Pending && v.Action != acl.Allow {
+		return Judgement{Verdict: v, Err: denied(v)}
+	}
+	j := Judgement{Verdict: v, Address: func(a netip.AddrPort) (acl.Verdict, error) {
+		if d.Guard != nil {
+			if err := d.Guard(a); err != nil {
+				return v, err
+			}
+		}
+		if !v.Pending {
+			return v, nil
+		}
+		q := q
+		q.Addr = a.Addr().Unmap()
+		v := d.ACL.Decide(q)
+		if v.Pending || v.Action != acl.Allow {
+			return v, denied(v)
+		}
+		return v, nil
+	}}
+	if t.Addr.IsValid() {
+		j.Verdict, j.Err = j.Address(netip.AddrPortFrom(t.Addr, t.Port))
+	}
+	return j
+}
+
+func denied(v acl.Verdict) error {
+	return &fault.Error{Kind: fault.RequestDenied, Rule: v.Rule, Details: "the proxy's policy does not allow it"}
+}

@@ -1,0 +1,79 @@
+package edge
+
+import (
+	"time"
+
+	"fwdproxy/internal/problem"
+	"fwdproxy/internal/unit"
+)
+
+// Limits bounds what one client, or all of them, can make the proxy hold: the
+// [limits] section.
+type Limits struct {
+	// HeaderSize is the largest request head in bytes; a larger one gets 431.
+	HeaderSize unit.Size `toml:"header_size"`
+	// HeaderCount is the largest number of field lines in a request; more get 431.
+	HeaderCount int `toml:"header_count"`
+	// BodySize is the largest request body in bytes; a larger one gets 413. 0 sets no limit.
+	BodySize unit.Size `toml:"body_size"`
+	// HeaderTimeout is how long a client may take to send a request head.
+	HeaderTimeout unit.Duration `toml:"header_timeout"`
+	// BodyTimeout is the longest pause between two pieces of a request body.
+	BodyTimeout unit.Duration `toml:"body_timeout"`
+	// WriteTimeout is the longest time a client may leave a piece of a response unread.
+	WriteTimeout unit.Duration `toml:"write_timeout"`
+	// IdleTimeout is how long a kept-alive client connection may rest between requests.
+	IdleTimeout unit.Duration `toml:"idle_timeout"`
+	// Connections is the largest number of client connections open at once; further ones wait to be accepted.
+	Connections int `toml:"connections"`
+	// Tunnels is the largest number of tunnels and WebSockets open at once; further ones get 503.
+	Tunnels int `toml:"tunnels"`
+	// DrainTimeout is how long a shutdown waits for requests and tunnels in flight before it cuts them.
+	DrainTimeout unit.Duration `toml:"drain_timeout"`
+}
+
+// DefaultLimits returns the limits of an empty [limits] section.
+func DefaultLimits() Limits {
+	return Limits{
+		HeaderSize:    64 << 10,
+		HeaderCount:   200,
+		BodySize:      0,
+		HeaderTimeout: unit.Duration(10 * time.Second),
+		BodyTimeout:   unit.Duration(time.Minute),
+		WriteTimeout:  unit.Duration(time.Minute),
+		IdleTimeout:   unit.Duration(2 * time.Minute),
+		Connections:   20000,
+		Tunnels:       10000,
+		DrainTimeout:  unit.Duration(30 * time.Second),
+	}
+}
+
+// Validate reports every limit that would switch a protection off or make the
+// proxy useless.
+func (l Limits) Validate() problem.List {
+	var p problem.List
+	if l.HeaderSize < 4<<10 || l.HeaderSize > 1<<20 {
+		p.Add("limits.header_size", "write a size from 4KiB to 1MiB", "%v is out of range", l.HeaderSize)
+	}
+	if l.HeaderCount < 16 || l.HeaderCount > 10000 {
+		p.Add("limits.header_count", "write a number from 16 to 10000", "%d is out of range", l.HeaderCount)
+	}
+	for _, d := range []struct {
+		key   string
+		value unit.Duration
+	}{
+		{"header_timeout", l.HeaderTimeout}, {"body_timeout", l.BodyTimeout}, {"write_timeout", l.WriteTimeout},
+		{"idle_timeout", l.IdleTimeout}, {"drain_timeout", l.DrainTimeout},
+	} {
+		if d.value <= 0 {
+			p.Add("limits."+d.key, "write a duration such as \"30s\"", "a limit of zero would let a client hold a connection for ever")
+		}
+	}
+	if l.Connections < 1 {
+		p.Add("limits.connections", "write a number above zero", "%d connections would let nobody in", l.Connections)
+	}
+	if l.Tunnels < 1 {
+		p.Add("limits.tunnels", "write a number above zero", "%d tunnels would let nobody through", l.Tunnels)
+	}
+	return p
+}

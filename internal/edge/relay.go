@@ -1,0 +1,63 @@
+package edge
+
+import (
+	"net"
+	"net/http"
+	"time"
+
+	"fwdproxy/accesslog"
+	"fwdproxy/internal/fault"
+	"fwdproxy/tunnel"
+)
+
+// established is the whole answer to a CONNECT that succeeds: neither
+// Content-Length nor Transfer-Encoding (RFC 9110, Section 9.3.6).
+const established = "HTTP/1.1 200 Connection established\r\n\r\n"
+
+// Tunnel answers a CONNECT with success and relays bytes until both sides are
+// done.
+func (x *Exchange) Tunnel(server net.Conn) {
+	x.rec.Tag = accesslog.TagTunnel
+	x.rec.Status = http.StatusOK
+	x.relay(server, nil, []byte(established))
+}
+
+// relay takes the client's connection over, writes head to it and relays.
+// What either side sent early goes first.
+func (x *Exchange) relay(server net.Conn, early, head []byte) {
+	client, buffered, err := x.w.Hijack()
+	if err != nil {
+		server.Close()
+		x.Fail(fault.New(fault.InternalError, "the connection cannot carry a tunnel", err))
+		return
+	}
+	// net/http's deadlines end with its care for the connection.
+	_ = client.SetDeadline(time.Time{})
+	sent, err := peekAll(buffered.Reader)
+	if err == nil {
+		_ = client.SetWriteDeadline(time.Now().Add(x.door.Limits.WriteTimeout.D()))
+		_, err = client.Write(head)
+		_ = client.SetWriteDeadline(time.Time{})
+	}
+	if err != nil {
+		client.Close()
+		server.Close()
+		x.rec.Error, x.rec.ErrorCause = "client_gone", err.Error()
+		return
+	}
+	res := tunnel.Relay(x.door.Tunnels.Context(),
+		tunnel.Side{Conn: client, Early: sent}, tunnel.Side{Conn: server, Early: early}, x.door.Idle)
+	x.rec.BytesIn, x.rec.BytesOut = res.Up, res.Down
+	if res.Err != nil {
+		x.rec.Error, x.rec.ErrorCause = string(fault.ConnectionTerminated), res.Err.Error()
+	}
+}
+
+// peekAll returns what the reader holds already, reading nothing further.
+func peekAll(r interface {
+	Buffered() int
+	Peek(int) ([]byte, error)
+}) ([]byte, error) {
+	b, err := r.Peek(r.Buffered())
+	return append([]byte(nil), b...), err
+}

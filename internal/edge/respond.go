@@ -1,0 +1,49 @@
+package edge
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+
+	"fwdproxy/internal/fault"
+)
+
+// pageResponse is a rendered error as a response.
+func pageResponse(p fault.Page, r *http.Request) *http.Response {
+	body := io.NopCloser(bytes.NewReader(p.Body))
+	if r.Method == http.MethodHead {
+		body = http.NoBody
+	}
+	return &http.Response{
+		StatusCode: p.Status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: p.Header, Body: body, ContentLength: int64(len(p.Body)), Request: r,
+	}
+}
+
+// announceTrailers names the trailer fields that follow, so that net/http
+// frames the body in chunks and sends them (RFC 9110, Section 6.6.2).
+func announceTrailers(h http.Header, res *http.Response) {
+	if len(res.Trailer) == 0 {
+		return
+	}
+	names := make([]string, 0, len(res.Trailer))
+	for name := range res.Trailer {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	h.Set("Trailer", strings.Join(names, ", "))
+}
+
+var buffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
+
+// copyBody copies until the end or the first failure, which reader and writer
+// remember themselves.
+func copyBody(w io.Writer, r io.Reader) {
+	b := buffers.Get().(*[]byte)
+	defer buffers.Put(b)
+	// Hidden ReaderFrom and WriterTo: each piece must pass the Writer.
+	_, _ = io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, *b)
+}

@@ -1,0 +1,58 @@
+package edge
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+
+	"fwdproxy/accesslog"
+	"fwdproxy/internal/fault"
+	"fwdproxy/internal/header"
+)
+
+// isWebSocket reports whether an Upgrade field asks for what passes here. Any
+// other protocol, h2c above all, is answered as if Upgrade were not there (RFC
+// 9110, Section 7.8).
+func isWebSocket(protocol string) bool { return strings.EqualFold(protocol, "websocket") }
+
+// IsUpgrade reports whether out, as Outgoing made it, asks to switch protocols.
+func IsUpgrade(out *http.Request) bool { return header.Upgrade(out.Header) != "" }
+
+// Upgrade sends the request past the cache; on 101 it relays bytes until both
+// sides are done, and any other answer it writes as it is. No byte of either
+// side passes before the 101.
+func (x *Exchange) Upgrade(out *http.Request) {
+	if !x.door.Tunnels.Begin(x.door.Limits.Tunnels) {
+		x.Fail(TunnelLimit())
+		return
+	}
+	defer x.door.Tunnels.End()
+	res := x.RoundTrip(out)
+	if res.StatusCode != http.StatusSwitchingProtocols {
+		x.Respond(res)
+		return
+	}
+	raw, ok := res.Body.(interface{ NetConn() (net.Conn, []byte) })
+	if !ok || !isWebSocket(res.Header.Get("Upgrade")) {
+		res.Body.Close()
+		x.Fail(fault.New(fault.UpgradeFailed, "the server switched to a protocol that was not asked for", nil))
+		return
+	}
+	server, early := raw.NetConn()
+	header.AppendVia(res.Header, 1, 1, x.door.Name)
+	res.Header.Set("Connection", "Upgrade")
+	var head bytes.Buffer
+	fmt.Fprintf(&head, "HTTP/1.1 101 Switching Protocols\r\n")
+	_ = res.Header.Write(&head) // to memory
+	head.WriteString("\r\n")
+	x.rec.Status = http.StatusSwitchingProtocols
+	x.relay(server, early, head.Bytes())
+	x.rec.Tag = accesslog.TagTunnel
+}
+
+// TunnelLimit is the answer when as many tunnels are open as the limits allow.
+func TunnelLimit() error {
+	return fault.New(fault.ConnectionLimitReached, "as many tunnels are open as limits.tunnels allows; try again later", nil)
+}
