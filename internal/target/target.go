@@ -79,14 +79,15 @@ func FromAuthority(authority, scheme string) (Target, error) {
 	if strings.ContainsAny(authority, "/\\@?# \t") {
 		return Target{}, fmt.Errorf("authority %q is malformed; write host or host:port", authority)
 	}
-	host, port, err := split(authority)
-	if err != nil {
-		return Target{}, err
+	host, port, ok := split(authority)
+	if !ok {
+		return Target{}, fmt.Errorf("authority %q is malformed; write host:port, an IPv6 address in brackets", authority)
 	}
 	t := Target{Scheme: scheme, Port: DefaultPort(scheme)}
 	if port == "" && t.Port == 0 {
 		return Target{}, fmt.Errorf("authority %q has no port; write host:port", authority)
 	}
+	var err error
 	if port != "" {
 		if t.Port, err = parsePort(port); err != nil {
 			return Target{}, err
@@ -96,26 +97,23 @@ func FromAuthority(authority, scheme string) (Target, error) {
 	return t, err
 }
 
-func split(authority string) (host, port string, err error) {
-	bad := fmt.Errorf("authority %q is malformed; write host:port, an IPv6 address in brackets", authority)
-	if rest, ok := strings.CutPrefix(authority, "["); ok {
+func split(authority string) (host, port string, ok bool) {
+	if rest, bracketed := strings.CutPrefix(authority, "["); bracketed {
 		inner, after, closed := strings.Cut(rest, "]")
 		if !closed || !strings.Contains(inner, ":") {
-			return "", "", bad
+			return "", "", false
 		}
 		if after == "" {
-			return inner, "", nil
+			return inner, "", true
 		}
-		if port, ok = strings.CutPrefix(after, ":"); !ok || port == "" {
-			return "", "", bad
-		}
-		return inner, port, nil
+		port, ok = strings.CutPrefix(after, ":")
+		return inner, port, ok && port != ""
 	}
 	host, port, hasPort := strings.Cut(authority, ":")
 	if strings.Contains(port, ":") || (hasPort && port == "") {
-		return "", "", bad
+		return "", "", false
 	}
-	return host, port, nil
+	return host, port, true
 }
 
 func parsePort(s string) (uint16, error) {
@@ -155,9 +153,9 @@ func ParseHost(s string) (string, netip.Addr, error) {
 	if len(s) > 1024 {
 		return "", none, errors.New("the host is longer than a name can be")
 	}
-	name, err := canonicalName(s)
-	if err != nil {
-		return "", none, err
+	name, ok := canonicalName(s)
+	if !ok {
+		return "", none, fmt.Errorf("host %q is not a host name", s)
 	}
 	if a, err := netip.ParseAddr(name); err == nil {
 		return a.String(), a, nil
@@ -168,34 +166,34 @@ func ParseHost(s string) (string, netip.Addr, error) {
 	return name, none, nil
 }
 
-func canonicalName(s string) (string, error) {
-	bad := fmt.Errorf("host %q is not a host name", s)
+// canonicalName returns s as a name's canonical form, and whether it is one.
+func canonicalName(s string) (string, bool) {
 	name := strings.ToLower(s)
 	if !isASCII(name) || strings.Contains(name, "xn--") {
 		var err error
 		if name, err = lookup.ToASCII(s); err != nil {
-			return "", bad
+			return "", false
 		}
 		// Some of what it makes (of bytes that are no UTF-8, for one) it would refuse itself.
 		if again, err := lookup.ToASCII(name); err != nil || again != name {
-			return "", bad
+			return "", false
 		}
 	}
 	name = strings.TrimSuffix(name, ".")
 	if len(name) == 0 || len(name) > 253 {
-		return "", bad
+		return "", false
 	}
 	for label := range strings.SplitSeq(name, ".") {
 		if len(label) == 0 || len(label) > 63 {
-			return "", bad
+			return "", false
 		}
 		for _, c := range []byte(label) {
 			if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' {
-				return "", bad
+				return "", false
 			}
 		}
 	}
-	return name, nil
+	return name, true
 }
 
 func isASCII(s string) bool {

@@ -1,0 +1,75 @@
+# Everything that is done with this tree; `make help` lists it. CI runs `make check`.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+# Debian packages that the tests call (gcc and libc6-dev: the race detector).
+TEST_PACKAGES := curl git gcc libc6-dev
+# Seconds, minutes or executions (as 5000x) for each fuzz target.
+FUZZTIME ?= 60s
+# What `make run` passes on, as in ARGS="--policy policy.toml".
+ARGS ?=
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+# Stamping fails where git distrusts the owner of the tree; the version above is enough.
+export GOFLAGS := $(filter-out -buildvcs%,$(GOFLAGS)) -buildvcs=false
+GO := go
+TOOL := $(GO) tool -modfile=tools/go.mod
+
+.PHONY: help
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: ## run the proxy from source; ARGS="--policy FILE --reverse" are passed on
+	$(GO) run ./cmd/fwdproxy $(ARGS)
+
+.PHONY: build
+build: ## build bin/fwdproxy
+	$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/fwdproxy ./cmd/fwdproxy
+
+.PHONY: deps
+deps: ## install the Debian packages that the tests call, where they are missing
+	@sh tools/deps.sh $(TEST_PACKAGES)
+
+.PHONY: test
+test: deps ## run all tests with the race detector
+	$(GO) test -race -timeout 5m ./...
+
+.PHONY: check
+check: format modules vet lint test smoke ## all that CI runs: format, modules, vet, lint, test, a short fuzz
+
+.PHONY: format
+format: ## fail on files that gofmt would change
+	@files=$$(gofmt -l .) && if [ -n "$$files" ]; then echo "run gofmt -w on:"; echo "$$files"; exit 1; fi
+
+.PHONY: modules
+modules: ## fail where go.mod or go.sum is not tidy
+	$(GO) mod tidy -diff
+	cd tools && $(GO) mod tidy -diff
+
+.PHONY: vet
+vet: ## run go vet
+	$(GO) vet ./...
+
+.PHONY: lint
+lint: ## run staticcheck, errcheck and go fix's modernizers, at the versions of tools/go.mod
+	$(TOOL) staticcheck ./...
+	$(TOOL) errcheck -ignoretests -exclude tools/errcheck.txt $$($(GO) list ./... | grep -v /proxytest)
+	@$(GO) fix -diff ./... || { echo 'to apply this: go fix ./...'; exit 1; }
+
+.PHONY: smoke
+smoke: ## fuzz every target for three seconds
+	@sh tools/fuzz.sh 3s
+
+.PHONY: fuzz
+fuzz: ## fuzz every target for FUZZTIME (60s)
+	@sh tools/fuzz.sh $(FUZZTIME)
+
+.PHONY: bench
+bench: ## run the benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: cover
+cover: deps ## write coverage.txt and print what the tests reach
+	$(GO) test -timeout 5m -coverpkg=./... -coverprofile=coverage.txt ./...
+	@$(GO) tool cover -func=coverage.txt | tail -n 1

@@ -1,0 +1,82 @@
+package cache
+
+import (
+	"net/http"
+	"time"
+
+	"fwdproxy/internal/hop"
+)
+
+// Explanation is what the cache would do about a request, and why. Durations
+// are in whole seconds.
+type Explanation struct {
+	Key      string      `json:"key"`
+	Decision string      `json:"decision"` // serve, validate, fetch, fail or bypass
+	Reason   string      `json:"reason"`
+	Vary     []string    `json:"vary,omitempty"` // fields that stored responses to the URI vary by
+	Stored   *StoredInfo `json:"stored,omitempty"`
+	// CollapsePaused says that a response to the URI turned out not to be for
+	// sharing a short while ago, so that requests do not wait for each other.
+	CollapsePaused bool `json:"collapse_paused,omitempty"`
+}
+
+// StoredInfo is the stored response that the request selects.
+type StoredInfo struct {
+	Status          int       `json:"status"`
+	Size            int64     `json:"size"`
+	Address         string    `json:"address"` // that it came from
+	Received        time.Time `json:"received"`
+	LifetimeSource  string    `json:"lifetime_source"` // s-maxage, max-age, Expires, heuristic or none
+	Lifetime        int64     `json:"lifetime"`
+	Age             int64     `json:"age"`
+	TTL             int64     `json:"ttl"`
+	ETag            string    `json:"etag,omitempty"`
+	LastModified    string    `json:"last_modified,omitempty"`
+	MustRevalidate  bool      `json:"must_revalidate,omitempty"` // never served stale
+	AlwaysValidated bool      `json:"always_validated,omitempty"`
+}
+
+// Explain says what RoundTrip would do about the request at now. It asks
+// nobody, and uses the same code to decide.
+func (t *Transport) Explain(req *http.Request, now time.Time) Explanation {
+	key := KeyOf(req.URL)
+	ex := Explanation{Key: key.String(), Decision: "bypass"}
+	h := hop.From(req.Context())
+	switch {
+	case t.cfg.Memory == 0:
+		ex.Reason = "the cache is off: cache.memory is 0"
+		return ex
+	case req.Method != http.MethodGet && req.Method != http.MethodHead:
+		ex.Reason = "only GET and HEAD are answered from the store"
+		return ex
+	case h == nil || h.Permit == nil:
+		ex.Reason = "nothing says which addresses the request may use"
+		return ex
+	case bypasses(req):
+		ex.Reason = "the request has a body, If-Match or If-Unmodified-Since"
+		return ex
+	}
+	fd := t.cache.lookup(key.hash(), req.Header, now)
+	ex.Vary, ex.CollapsePaused = fd.names, fd.alone
+	rec := recordOf(fd.entry)
+	dec := decide(parseRequest(req.Header), rec, fd.known, now)
+	ex.Decision, ex.Reason = dec.Action.String(), string(dec.Reason)
+	if rec == nil {
+		return ex
+	}
+	ex.Stored = &StoredInfo{
+		Status: rec.status, Size: fd.entry.obj.Size, Address: rec.addr.String(), Received: rec.received,
+		LifetimeSource: rec.source.String(), Lifetime: wholeSeconds(rec.lifetime),
+		Age: wholeSeconds(rec.age(now)), TTL: wholeSeconds(rec.ttl(now)),
+		ETag: first(rec.header, "Etag"), LastModified: first(rec.header, "Last-Modified"),
+		MustRevalidate: rec.noStale, AlwaysValidated: rec.noCache,
+	}
+	if err := h.Permit(rec.addr); err != nil {
+		if dec.Action == Serve {
+			ex.Decision, ex.Reason = Fail.String(), "the policy refuses the address that it came from"
+		} else {
+			ex.Decision, ex.Reason = Fetch.String(), "the policy refuses the address that what is stored came from"
+		}
+	}
+	return ex
+}

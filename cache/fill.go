@@ -1,0 +1,289 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"fwdproxy/cache/store"
+)
+
+// window is how far a body that is not kept may run ahead of its slowest
+// reader, in bytes.
+const window = 4 * store.SegmentSize
+
+const firstSegment = 4 << 10 // of a body whose length is not known
+
+var (
+	errNoReaders = errors.New("cache: nobody reads the body any more")
+	errTooLong   = errors.New("cache: the body is longer than its Content-Length")
+)
+
+// fill is a body that arrives while several read it, each at its own pace.
+// While it is kept, every byte stays for the store and nobody holds it up; a
+// body that grows too large to keep goes on with what its slowest reader has
+// not read yet, and no more than window ahead of it.
+type fill struct {
+	limit int64         // the largest body that is kept
+	room  int64         // for all fills together
+	total *atomic.Int64 // held by all fills together
+	size  int64         // the body's length, -1 when not known
+
+	mu      sync.Mutex
+	wake    sync.Cond // something arrived, was read, or ended
+	segs    [][]byte  // all but the last have store.SegmentSize bytes; the last may be growing
+	base    int64     // offset of the first byte held
+	n       int64     // bytes that readers may see
+	kept    bool
+	err     error // how it ended; io.EOF when whole
+	held    int64
+	readers map[*fillReader]struct{}
+}
+
+func newFill(size, limit, room int64, total *atomic.Int64) *fill {
+	f := &fill{limit: limit, room: room, total: total, size: size, kept: true, readers: make(map[*fillReader]struct{})}
+	f.wake.L = &f.mu
+	return f
+}
+
+// from reads body to its end. It calls whole with all the bytes once they are
+// complete and before the last of them is seen, so that whoever has the whole
+// response finds it stored; whole is not called for a body that is not kept.
+func (f *fill) from(body io.Reader, whole func([][]byte)) error {
+	var arrived int64
+	for {
+		room, err := f.space()
+		if err != nil {
+			return f.finish(err)
+		}
+		n, err := body.Read(room)
+		arrived += int64(n)
+		if err == nil && arrived == f.size {
+			err = theEnd(body)
+		}
+		if f.size >= 0 && arrived > f.size {
+			err = errTooLong
+		}
+		if err == nil {
+			f.show(n)
+			continue
+		}
+		if err == io.EOF && f.size >= 0 && arrived < f.size {
+			err = io.ErrUnexpectedEOF
+		}
+		if err == io.EOF {
+			if segs, ok := f.complete(n); ok {
+				whole(segs)
+			}
+		}
+		f.show(n)
+		return f.finish(err)
+	}
+}
+
+// theEnd reads on where nothing may follow.
+func theEnd(body io.Reader) error {
+	var b [1]byte
+	for {
+		n, err := body.Read(b[:])
+		if n > 0 {
+			return errTooLong
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// space returns room for more bytes. Where the body is not kept it waits
+// until the slowest reader has come near.
+func (f *fill) space() ([]byte, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.kept && (f.n > f.limit || f.total.Load() > f.room) {
+		f.kept = false
+		f.trim()
+	}
+	for !f.kept {
+		if len(f.readers) == 0 {
+			return nil, errNoReaders
+		}
+		if f.n-f.slowest() < window {
+			break
+		}
+		f.wake.Wait()
+	}
+	last := len(f.segs) - 1
+	switch {
+	case last < 0 || len(f.segs[last]) == store.SegmentSize:
+		size := store.SegmentSize
+		if f.n == 0 {
+			size = firstSegment
+			if f.size >= 0 {
+				size = int(min(max(f.size, 1), store.SegmentSize))
+			}
+		}
+		f.segs = append(f.segs, make([]byte, 0, size))
+		f.hold(int64(size))
+		last++
+	case len(f.segs[last]) == cap(f.segs[last]):
+		// Readers may hold the old array; what is in it does not change.
+		old := f.segs[last]
+		f.segs[last] = append(make([]byte, 0, min(4*cap(old), store.SegmentSize)), old...)
+		f.hold(int64(cap(f.segs[last]) - cap(old)))
+	}
+	s := f.segs[last]
+	return s[len(s):cap(s)], nil
+}
+
+func (f *fill) hold(n int64) {
+	f.held += n
+	f.total.Add(n)
+}
+
+// show lets readers see n more bytes.
+func (f *fill) show(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	last := len(f.segs) - 1
+	f.segs[last] = f.segs[last][:len(f.segs[last])+n]
+	f.n += int64(n)
+	f.wake.Broadcast()
+}
+
+// complete returns all segments with n bytes that are not shown yet, if they
+// were all kept and are not too many.
+func (f *fill) complete(n int) ([][]byte, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.kept || f.n+int64(n) > f.limit {
+		return nil, false
+	}
+	segs := append([][]byte(nil), f.segs...)
+	last := len(segs) - 1
+	segs[last] = segs[last][:len(segs[last])+n]
+	if len(segs[last]) == 0 {
+		segs = segs[:last]
+	}
+	return segs, true
+}
+
+func (f *fill) finish(err error) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.err = err
+	f.wake.Broadcast()
+	return err
+}
+
+// seal says that no reader will begin any more.
+func (f *fill) seal() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.kept = false
+	f.trim()
+}
+
+// trim lets go of what no reader needs any more.
+func (f *fill) trim() {
+	if f.kept {
+		return
+	}
+	low := f.slowest()
+	done := f.err != nil && len(f.readers) == 0
+	for len(f.segs) > 0 {
+		s := f.segs[0]
+		if !done && (len(s) < store.SegmentSize || f.base+int64(len(s)) > low) {
+			return
+		}
+		f.base += int64(len(s))
+		f.hold(-int64(cap(s)))
+		f.segs[0] = nil
+		f.segs = f.segs[1:]
+	}
+}
+
+// slowest returns the offset of the slowest reader, the end when there is none.
+func (f *fill) slowest() int64 {
+	low := f.n
+	for r := range f.readers {
+		low = min(low, r.at)
+	}
+	return low
+}
+
+// reader returns a reader from the first byte on, which fails when ctx ends and
+// calls left when it is closed; false when bytes are being dropped already.
+func (f *fill) reader(ctx context.Context, left func()) (*fillReader, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.kept {
+		return nil, false
+	}
+	r := &fillReader{f: f, ctx: ctx, left: left}
+	r.unwatch = context.AfterFunc(ctx, func() {
+		f.mu.Lock()
+		f.wake.Broadcast()
+		f.mu.Unlock()
+	})
+	f.readers[r] = struct{}{}
+	return r, true
+}
+
+// fillReader is one reader of a fill.
+type fillReader struct {
+	f       *fill
+	ctx     context.Context
+	unwatch func() bool
+	left    func()
+	at      int64
+	closed  bool
+}
+
+func (r *fillReader) Read(p []byte) (int, error) {
+	f := r.f
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for {
+		switch {
+		case r.closed:
+			return 0, io.ErrClosedPipe
+		case r.at < f.n:
+			off := r.at - f.base
+			s := f.segs[off/store.SegmentSize]
+			n := copy(p, s[off%store.SegmentSize:])
+			r.at += int64(n)
+			if !f.kept {
+				f.trim()
+				f.wake.Broadcast()
+			}
+			return n, nil
+		case f.err != nil:
+			return 0, f.err
+		case r.ctx.Err() != nil:
+			return 0, r.ctx.Err()
+		case len(p) == 0:
+			return 0, nil
+		}
+		f.wake.Wait()
+	}
+}
+
+// Close lets the others go on without this reader.
+func (r *fillReader) Close() error {
+	f := r.f
+	f.mu.Lock()
+	closed := r.closed
+	r.closed = true
+	delete(f.readers, r)
+	f.trim()
+	f.wake.Broadcast()
+	f.mu.Unlock()
+	if !closed {
+		r.unwatch()
+		r.left()
+	}
+	return nil
+}

@@ -1,0 +1,272 @@
+package cache
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"time"
+
+	"fwdproxy/cache/store"
+)
+
+const (
+	nonceSize = 16
+	// maxVarySets bounds the different Vary of one URI that are remembered.
+	maxVarySets = 8
+	// aloneFor is how long requests for a URI whose response turned out not to
+	// be for sharing go to the next hop without waiting for each other.
+	aloneFor = 2 * time.Minute
+)
+
+// primary is what is stored under the key of a URI: not a response, but how
+// to find one. Variants are stored under keys that the nonce is part of, so
+// that deleting the primary loses all of them at once.
+type primary struct {
+	nonce [nonceSize]byte
+	sets  [][]string // the fields that responses vary by, the latest set first
+	alone time.Time  // until then requests do not wait for each other
+}
+
+func newPrimary() *primary {
+	p := &primary{}
+	binary.LittleEndian.PutUint64(p.nonce[:], rand.Uint64())
+	binary.LittleEndian.PutUint64(p.nonce[8:], rand.Uint64())
+	return p
+}
+
+// put moves the set to the front.
+func (p *primary) put(names []string) {
+	sets := [][]string{names}
+	for _, s := range p.sets {
+		if !slices.Equal(s, names) && len(sets) < maxVarySets {
+			sets = append(sets, s)
+		}
+	}
+	p.sets = sets
+}
+
+const primaryVersion = 1
+
+func (p *primary) encode() []byte {
+	b := append(make([]byte, 0, 64), primaryVersion)
+	b = append(b, p.nonce[:]...)
+	b = binary.AppendVarint(b, p.alone.Unix())
+	b = binary.AppendUvarint(b, uint64(len(p.sets)))
+	for _, set := range p.sets {
+		b = binary.AppendUvarint(b, uint64(len(set)))
+		for _, name := range set {
+			b = binary.AppendUvarint(b, uint64(len(name)))
+			b = append(b, name...)
+		}
+	}
+	return b
+}
+
+func decodePrimary(b []byte) (*primary, bool) {
+	d := decoder{b: b}
+	if d.byte() != primaryVersion {
+		return nil, false
+	}
+	p := &primary{}
+	copy(p.nonce[:], d.bytes(nonceSize))
+	p.alone = time.Unix(d.varint(), 0)
+	n := d.int(maxVarySets)
+	if n > 0 && !d.bad {
+		p.sets = make([][]string, n)
+	}
+	for i := range p.sets {
+		for range d.int(maxVaryNames) {
+			name := string(d.bytes(d.int(len(d.b))))
+			if !isToken(name) {
+				return nil, false
+			}
+			p.sets[i] = append(p.sets[i], name)
+		}
+	}
+	return p, !d.bad && len(d.b) == 0
+}
+
+// entry is a stored response as it was found.
+type entry struct {
+	key store.Key
+	obj store.Object
+	rec *record
+}
+
+// found is what the index has for one request.
+type found struct {
+	entry *entry   // nil when nothing stored matches
+	known bool     // responses to other requests for the URI are stored
+	alone bool     // requests for the URI do not wait for each other
+	names []string // all fields that stored responses vary by
+}
+
+func (c *Cache) primary(k store.Key) (*primary, bool) {
+	o, ok := c.store.Get(k)
+	if !ok {
+		return nil, false
+	}
+	return decodePrimary(o.Head)
+}
+
+// lookup finds the stored response for a request with the fields h; of several
+// that match the latest (RFC 9111, Section 4.1).
+func (c *Cache) lookup(k store.Key, h http.Header, now time.Time) found {
+	p, ok := c.primary(k)
+	if !ok {
+		return found{}
+	}
+	f := found{alone: now.Before(p.alone) && p.alone.Sub(now) <= aloneFor}
+	for _, set := range p.sets {
+		f.known = true
+		for _, name := range set {
+			if !slices.Contains(f.names, name) {
+				f.names = append(f.names, name)
+			}
+		}
+		e := c.entry(variantKey(k, p.nonce, set, h))
+		if e != nil && (f.entry == nil || e.rec.madeAt().After(f.entry.rec.madeAt())) {
+			f.entry = e
+		}
+	}
+	return f
+}
+
+// madeAt is when the origin made the response.
+func (r *record) madeAt() time.Time { return dateOr(r.header, r.received) }
+
+func (c *Cache) entry(k store.Key) *entry {
+	o, ok := c.store.Get(k)
+	if !ok {
+		return nil
+	}
+	rec, err := decodeRecord(o.Head)
+	if err != nil {
+		c.store.Delete(k)
+		return nil
+	}
+	return &entry{key: k, obj: o, rec: rec}
+}
+
+// commit stores what the flight fetched; a flight that an unsafe request
+// overtook stores nothing (RFC 9111, Section 4.4). Of two fetches the one that
+// began later stays.
+func (c *Cache) commit(f *flight, r *record, names []string, body [][]byte) Refusal {
+	head := r.encode()
+	if len(head) > store.MaxHead {
+		return HeadTooLarge
+	}
+	b := c.book(f.key)
+	b.mu.Lock()
+	if f.void {
+		b.mu.Unlock()
+		return Invalidated
+	}
+	p, ok := c.primary(f.key)
+	if !ok {
+		p = newPrimary()
+	}
+	p.put(names)
+	p.alone = time.Time{}
+	err := c.store.Put(f.key, p.encode(), nil)
+	b.mu.Unlock()
+	if err != nil {
+		return StoreUnavailable
+	}
+
+	key := variantKey(f.key, p.nonce, names, f.req.Header)
+	if e := c.entry(key); e != nil && e.rec.requested.After(r.requested) && !e.rec.requested.After(time.Now()) {
+		return OlderThanStored
+	}
+	if c.store.Put(key, head, body) != nil {
+		c.store.Delete(key)
+		return StoreUnavailable
+	}
+
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if f.void {
+		c.store.Delete(key)
+		return Invalidated
+	}
+	switch now, ok := c.primary(f.key); {
+	case !ok: // a large body may have pushed it out
+		err = c.store.Put(f.key, p.encode(), nil)
+	case now.nonce != p.nonce:
+		c.store.Delete(key)
+		return Invalidated
+	}
+	if err != nil {
+		return StoreUnavailable
+	}
+	return ""
+}
+
+// renew gives a stored response its freshened record, unless it was replaced
+// or invalidated since.
+func (c *Cache) renew(f *flight, e *entry, r *record) {
+	c.ifCurrent(f, e, func(obj store.Object) {
+		head := r.encode()
+		if len(head) > store.MaxHead || c.store.SetHead(e.key, obj, head) != nil {
+			c.store.Delete(e.key)
+			return
+		}
+		if p, ok := c.primary(f.key); ok {
+			// The store drops what is oldest: the way to a response must not go
+			// before it.
+			_ = c.store.Put(f.key, p.encode(), nil)
+		}
+	})
+}
+
+// drop removes a stored response, unless it was replaced since.
+func (c *Cache) drop(f *flight, e *entry) {
+	c.ifCurrent(f, e, func(store.Object) { c.store.Delete(e.key) })
+}
+
+func (c *Cache) ifCurrent(f *flight, e *entry, do func(store.Object)) {
+	b := c.book(f.key)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if f.void {
+		return
+	}
+	if o, ok := c.store.Get(e.key); ok && o.ID == e.obj.ID {
+		do(o)
+	}
+}
+
+// setAlone remembers that requests for the URI had better not wait for each
+// other for a while.
+func (c *Cache) setAlone(k store.Key, now time.Time) {
+	b := c.book(k)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p, ok := c.primary(k)
+	if !ok {
+		p = newPrimary()
+	}
+	p.alone = now.Add(aloneFor)
+	_ = c.store.Put(k, p.encode(), nil) // without the note they wait once more
+}
+
+// invalidate removes every response to the URI, and sees to it that no fetch
+// under way stores one.
+func (c *Cache) invalidate(k store.Key) {
+	b := c.book(k)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, f := range b.flights[k] {
+		f.void, f.open = true, false
+	}
+	c.store.Delete(k)
+}
+
+// sameNames reports whether two header sections vary by the same fields.
+func sameNames(a, b http.Header) bool {
+	x, ok1 := varyNames(a)
+	y, ok2 := varyNames(b)
+	return ok1 && ok2 && slices.Equal(x, y)
+}
+

@@ -1,0 +1,262 @@
+package cache
+
+import (
+	"encoding/binary"
+	"errors"
+	"maps"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"fwdproxy/internal/header"
+)
+
+// record is a stored response without its body: what decide reads, and the
+// header section that is sent again.
+type record struct {
+	status              int
+	header              http.Header // without what concerned one hop, without Age and Content-Length
+	requested, received time.Time
+	initialAge          time.Duration // when received
+	lifetime            time.Duration
+	source              Source
+	noCache             bool    // never without validation
+	noStale             bool    // never stale: must-revalidate, proxy-revalidate, s-maxage
+	staleIfError        seconds // unset, or 0 and more
+	staleRevalidate     seconds
+	addr                netip.AddrPort // that answered
+}
+
+// newRecord returns the record of a response and its directives. The header
+// is copied.
+func newRecord(reqHeader http.Header, status int, h http.Header, requested, received time.Time, addr netip.AddrPort) (*record, responseDirectives) {
+	d := parseResponse(h)
+	r := &record{
+		status: status, requested: requested, received: received, addr: addr,
+		initialAge:   InitialAge(h, requested, received),
+		noCache:      d.noCache,
+		noStale:      d.mustRevalidate || d.proxyRevalidate || d.sMaxAge != unset,
+		staleIfError: d.staleIfError, staleRevalidate: d.staleRevalidate,
+	}
+	r.lifetime, r.source = Lifetime(status, h, d, received, heuristicAllowed(reqHeader, d))
+	r.header = storedHeader(h, d.withheld)
+	return r, d
+}
+
+// storedHeader returns what of h may be stored (RFC 9111, Section 3.1): no
+// field of one hop or of a proxy, none that no-cache="..." or private="..."
+// withholds. Age and Content-Length are made anew from the record.
+func storedHeader(h http.Header, withheld []string) http.Header {
+	out := make(http.Header, len(h))
+	maps.Copy(out, h)
+	header.RemoveHopByHop(out)
+	for name := range out {
+		if strings.HasPrefix(name, "Proxy-") {
+			delete(out, name)
+		}
+	}
+	for _, name := range withheld {
+		delete(out, http.CanonicalHeaderKey(name))
+	}
+	delete(out, "Age")
+	delete(out, "Content-Length")
+	return out
+}
+
+func (r *record) age(now time.Time) time.Duration { return CurrentAge(r.initialAge, r.received, now) }
+
+// ttl is negative for a stale response.
+func (r *record) ttl(now time.Time) time.Duration { return r.lifetime - r.age(now) }
+
+func (r *record) hasValidator() bool {
+	return first(r.header, "Etag") != "" || first(r.header, "Last-Modified") != ""
+}
+
+// recordVersion begins every encoded record; a change of the format changes it.
+const recordVersion = 1
+
+const (
+	flagNoCache = 1 << iota
+	flagNoStale
+)
+
+var errRecord = errors.New("cache: a stored record is malformed")
+
+// encode returns the record in its stored form: a fixed part, the lengths of
+// all names and lines, then their bytes in one piece.
+func (r *record) encode() []byte {
+	b := make([]byte, 0, 512)
+	b = append(b, recordVersion, byte(r.source))
+	var flags byte
+	if r.noCache {
+		flags |= flagNoCache
+	}
+	if r.noStale {
+		flags |= flagNoStale
+	}
+	b = append(b, flags)
+	b = binary.AppendUvarint(b, uint64(r.status))
+	for _, n := range []int64{
+		r.requested.UnixMilli(), r.received.UnixMilli(), r.initialAge.Milliseconds(), r.lifetime.Milliseconds(),
+		int64(r.staleIfError), int64(r.staleRevalidate),
+	} {
+		b = binary.AppendVarint(b, n)
+	}
+	addr, _ := r.addr.MarshalBinary() // it never fails
+	b = binary.AppendUvarint(b, uint64(len(addr)))
+	b = append(b, addr...)
+	return appendHeader(b, r.header)
+}
+
+func appendHeader(b []byte, h http.Header) []byte {
+	names := slices.Sorted(maps.Keys(h))
+	b = binary.AppendUvarint(b, uint64(len(names)))
+	for _, name := range names {
+		b = binary.AppendUvarint(b, uint64(len(name)))
+		b = binary.AppendUvarint(b, uint64(len(h[name])))
+		for _, line := range h[name] {
+			b = binary.AppendUvarint(b, uint64(len(line)))
+		}
+	}
+	for _, name := range names {
+		b = append(b, name...)
+		for _, line := range h[name] {
+			b = append(b, line...)
+		}
+	}
+	return b
+}
+
+// decodeRecord reads what encode wrote. A header section that could not be
+// sent as it is, with a line break in a value for one, is an error.
+func decodeRecord(b []byte) (*record, error) {
+	d := decoder{b: b}
+	if d.byte() != recordVersion {
+		return nil, errRecord
+	}
+	source, flags := Source(d.byte()), d.byte()
+	r := &record{source: source, noCache: flags&flagNoCache != 0, noStale: flags&flagNoStale != 0, status: d.int(999)}
+	r.requested, r.received = time.UnixMilli(d.varint()), time.UnixMilli(d.varint())
+	most := maxAge.duration().Milliseconds()
+	r.initialAge = time.Duration(d.between(0, most)) * time.Millisecond
+	r.lifetime = time.Duration(d.between(0, most)) * time.Millisecond
+	r.staleIfError = seconds(d.between(int64(unset), int64(maxAge)))
+	r.staleRevalidate = seconds(d.between(int64(unset), int64(maxAge)))
+	if err := r.addr.UnmarshalBinary(d.bytes(d.int(64))); err != nil {
+		return nil, errRecord
+	}
+	r.header = d.header()
+	if d.bad || len(d.b) > 0 || source >= sourceCount || flags&^(flagNoCache|flagNoStale) != 0 || r.status < 200 {
+		return nil, errRecord
+	}
+	return r, nil
+}
+
+// decoder reads one record; bad stays set after the first failure.
+type decoder struct {
+	b   []byte
+	bad bool
+}
+
+func (d *decoder) fail() { d.b, d.bad = nil, true }
+
+func (d *decoder) byte() byte {
+	if len(d.b) == 0 {
+		d.fail()
+		return 0
+	}
+	c := d.b[0]
+	d.b = d.b[1:]
+	return c
+}
+
+func (d *decoder) bytes(n int) []byte {
+	if n > len(d.b) {
+		d.fail()
+		return nil
+	}
+	out := d.b[:n]
+	d.b = d.b[n:]
+	return out
+}
+
+func (d *decoder) varint() int64 {
+	v, n := binary.Varint(d.b)
+	if n <= 0 {
+		d.fail()
+		return 0
+	}
+	d.b = d.b[n:]
+	return v
+}
+
+func (d *decoder) between(least, most int64) int64 {
+	v := d.varint()
+	if v < least || v > most {
+		d.fail()
+		return 0
+	}
+	return v
+}
+
+// int reads a number up to most.
+func (d *decoder) int(most int) int {
+	v, n := binary.Uvarint(d.b)
+	if n <= 0 || v > uint64(most) {
+		d.fail()
+		return 0
+	}
+	d.b = d.b[n:]
+	return int(v)
+}
+
+// header reads a header section. The lengths are read twice, first to find
+// where the text begins, so that all strings share one.
+func (d *decoder) header() http.Header {
+	names := d.int(len(d.b))
+	lengths, lines := *d, 0
+	for range names {
+		d.int(len(d.b))
+		n := d.int(len(d.b))
+		lines += n
+		for range n {
+			d.int(len(d.b))
+		}
+	}
+	if d.bad {
+		return nil
+	}
+	text := string(d.b)
+	if strings.ContainsAny(text, "\r\n\x00") {
+		d.fail()
+		return nil
+	}
+	d.b = nil
+	h, all := make(http.Header, names), make([]string, 0, lines)
+	cut := func(n int) (s string) {
+		if n > len(text) {
+			d.fail()
+			return ""
+		}
+		s, text = text[:n], text[n:]
+		return s
+	}
+	for range names {
+		size, n := lengths.int(len(lengths.b)), lengths.int(len(lengths.b))
+		name, from := cut(size), len(all)
+		for range n {
+			all = append(all, cut(lengths.int(len(lengths.b))))
+		}
+		if !isToken(name) {
+			d.fail()
+			return nil
+		}
+		h[name] = all[from:len(all):len(all)]
+	}
+	if text != "" {
+		d.fail()
+	}
+	return h
+}

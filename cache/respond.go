@@ -1,0 +1,75 @@
+package cache
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// fromStore answers with what is stored (RFC 9111, Section 4): 304 to a
+// client's own condition that holds, a part to a Range, else the whole. The
+// record's header becomes the response's. The error is the store's.
+func (t *Transport) fromStore(q *query, e *entry, result Result, st status, now time.Time) (*http.Response, error) {
+	h, size := e.rec.header, e.obj.Size
+	setAge(h, e.rec, now)
+	if notModified(q.req.Header, e.rec) {
+		report(q.ctx, result, st.String(t.name))
+		return t.reply(q.req, http.StatusNotModified, notModifiedHeader(h), http.NoBody, -1, st), nil
+	}
+	if q.req.Method == http.MethodHead {
+		report(q.ctx, result, st.String(t.name))
+		return t.reply(q.req, e.rec.status, h, http.NoBody, size, st), nil
+	}
+	part, verdict := selectRange(q.req.Header, e.rec, size)
+	code := e.rec.status
+	switch verdict {
+	case rangeOutsideAll:
+		report(q.ctx, result, st.String(t.name))
+		h = notModifiedHeader(h)
+		h["Content-Range"] = []string{"bytes */" + decimal(size)}
+		return t.reply(q.req, http.StatusRequestedRangeNotSatisfiable, h, http.NoBody, 0, st), nil
+	case partOfBody:
+		code = http.StatusPartialContent
+		h["Content-Range"] = []string{contentRange(part, size)}
+	}
+	var body io.ReadCloser = http.NoBody
+	if part.n > 0 {
+		var err error
+		if body, err = e.obj.Body.Open(part.off, part.n); err != nil {
+			return nil, err
+		}
+	}
+	report(q.ctx, result, st.String(t.name))
+	return t.reply(q.req, code, h, body, part.n, st), nil
+}
+
+// reply makes a response. A length below 0 is not known; it goes into
+// Content-Length where a status has one.
+func (t *Transport) reply(req *http.Request, code int, h http.Header, body io.ReadCloser, length int64, st status) *http.Response {
+	if length >= 0 && code != http.StatusNoContent {
+		h["Content-Length"] = []string{decimal(length)}
+	}
+	addStatus(h, st.String(t.name))
+	return &http.Response{
+		StatusCode: code, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: h, Body: body, ContentLength: length, Request: req,
+	}
+}
+
+// setAge sets Age to the response's current age (RFC 9111, Section 5.1).
+func setAge(h http.Header, r *record, now time.Time) {
+	h["Age"] = []string{decimal(int64(r.age(now) / time.Second))}
+}
+
+// notModifiedHeader returns what of a stored header a 304 carries: all that
+// is not about the body it does not have (RFC 9110, Section 15.4.5).
+func notModifiedHeader(h http.Header) http.Header {
+	out := make(http.Header, len(h))
+	for name, lines := range h {
+		if !strings.HasPrefix(name, "Content-") || name == "Content-Location" || strings.HasPrefix(name, "Content-Security-Policy") {
+			out[name] = lines
+		}
+	}
+	return out
+}

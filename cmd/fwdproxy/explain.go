@@ -1,0 +1,274 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"fwdproxy/acl"
+	"fwdproxy/cache"
+	"fwdproxy/cache/store"
+	"fwdproxy/internal/edge"
+	"fwdproxy/internal/fault"
+	"fwdproxy/internal/hop"
+	"fwdproxy/internal/target"
+)
+
+// explanation is what the proxy would do with a request, by the code that
+// would do it.
+type explanation struct {
+	Method    string             `json:"method"`
+	URL       string             `json:"url"`
+	From      string             `json:"from"`
+	Policy    string             `json:"policy"`
+	Verdict   string             `json:"verdict"` // allow, deny, or "pending" where the address decides
+	Rule      string             `json:"rule"`
+	Reason    string             `json:"reason,omitempty"`
+	Addresses []addressVerdict   `json:"addresses,omitempty"`
+	NextHop   string             `json:"next_hop,omitempty"`
+	Resolve   string             `json:"resolve_error,omitempty"`
+	Cache     *cache.Explanation `json:"cache,omitempty"`
+	Offline   bool               `json:"offline,omitempty"` // no proxy was running; the cache is empty
+}
+
+// addressVerdict is the decision about one address that the host has.
+type addressVerdict struct {
+	Address string `json:"address"`
+	Verdict string `json:"verdict"`
+	Rule    string `json:"rule,omitempty"`
+	Reason  string `json:"reason,omitempty"`
+}
+
+func explainCommand() *cobra.Command {
+	var file, from, method string
+	var offline bool
+	cmd := &cobra.Command{
+		Use:   "explain URL",
+		Short: "Show the verdict, its rule, the addresses and the cache's decision for a URL",
+		Long: `Show what the proxy does with a request for the URL: the verdict and the rule that
+gave it, the addresses that would be dialled, the cache key, what is stored and
+what the cache decides, and why. The running proxy answers, from the code and
+the cache that serve requests. Where none runs, or with --offline, the policy
+file is asked alone, with an empty cache. For a tunnel write host:port with
+--method CONNECT.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			p, err := loadPolicy(file)
+			if err != nil {
+				return err
+			}
+			q := url.Values{"url": {args[0]}, "from": {from}, "method": {method}}
+			var ex explanation
+			if !offline {
+				err = adminCall(p, http.MethodGet, "/api/explain", q, &ex)
+			}
+			if offline || errors.Is(err, errNotRunning) {
+				ex, err = explainOffline(file, q)
+			}
+			if err != nil {
+				return err
+			}
+			ex.print(cmd.OutOrStdout())
+			return nil
+		},
+	}
+	policyFlag(cmd, &file)
+	cmd.Flags().StringVar(&from, "from", "127.0.0.1", "client `address` that asks")
+	cmd.Flags().StringVarP(&method, "method", "X", http.MethodGet, "request `method`")
+	cmd.Flags().BoolVar(&offline, "offline", false, "ask the policy file alone, not the running proxy")
+	return cmd
+}
+
+// explainOffline builds the same engine that serve would, without listening.
+func explainOffline(file string, q url.Values) (explanation, error) {
+	p, err := loadPolicy(file)
+	if err != nil {
+		return explanation{}, err
+	}
+	memory, err := store.NewMemory(0)
+	if err != nil {
+		return explanation{}, err
+	}
+	mode := modeForward
+	if len(p.Config.Reverse.Sites) > 0 && len(p.Config.Forward.Listen) == 0 {
+		mode = modeReverse
+	}
+	e := &engine{mode: mode, cache: cache.New(memory), tunnels: edge.NewTunnels(), log: slog.New(slog.DiscardHandler)}
+	l, err := e.build(p, nil)
+	if err != nil {
+		return explanation{}, err
+	}
+	defer l.upstream.Close()
+	e.current.Store(l)
+	ex, err := e.explain(context.Background(), q)
+	ex.Offline = true
+	return ex, err
+}
+
+func (e *engine) explainRequest(r *http.Request) (explanation, error) {
+	return e.explain(r.Context(), r.URL.Query())
+}
+
+func (e *engine) explain(ctx context.Context, q url.Values) (explanation, error) {
+	l := e.current.Load()
+	method := strings.ToUpper(q.Get("method"))
+	if method == "" {
+		method = http.MethodGet
+	}
+	from := q.Get("from")
+	if from == "" {
+		from = "127.0.0.1"
+	}
+	client, err := netip.ParseAddr(from)
+	if err != nil {
+		return explanation{}, fmt.Errorf("from: %q is not an IP address", from)
+	}
+	t, u, err := explainTarget(method, q.Get("url"))
+	if err != nil {
+		return explanation{}, err
+	}
+	ex := explanation{Method: method, From: client.String(), Policy: l.policy.Source(), URL: t.HostPort()}
+	if u != nil {
+		ex.URL = u.String()
+	}
+	j := l.door.Judge(client.Unmap(), method, t)
+	ex.judge(j)
+	if j.Err != nil {
+		return ex, nil
+	}
+	if method == http.MethodConnect && !l.policy.Config.Forward.Tunnel.Allows(t.Port) {
+		ex.Verdict, ex.Rule, ex.Reason = acl.Deny.String(), "forward.tunnel.ports", "CONNECT to this port is not allowed"
+		return ex, nil
+	}
+	h := &hop.Hop{Permit: func(a netip.AddrPort) error { _, err := j.Address(a); return err }}
+	if e.mode == modeReverse {
+		if site, ok := l.reverse.Sites.Find(t.Host, u.EscapedPath()); ok {
+			ex.NextHop = "pool " + site.Pool
+			h.Pool = site.Pool
+		} else {
+			ex.NextHop = "none: no site has this host and path"
+			return ex, nil
+		}
+	} else {
+		ex.resolve(ctx, l, t, j)
+	}
+	if u != nil {
+		req := (&http.Request{Method: method, URL: u, Host: u.Host, Header: http.Header{}}).WithContext(hop.With(ctx, h))
+		c := l.cache.Explain(req, time.Now())
+		ex.Cache = &c
+	}
+	return ex, nil
+}
+
+// explainTarget reads what the user typed as the front door would read it.
+func explainTarget(method, raw string) (target.Target, *url.URL, error) {
+	if method == http.MethodConnect {
+		t, err := target.FromAuthority(raw, "")
+		return t, nil, err
+	}
+	if !strings.Contains(raw, "://") {
+		raw = "http://" + raw
+	}
+	u, err := url.Parse(raw)
+	if err != nil {
+		return target.Target{}, nil, err
+	}
+	t, err := target.FromURL(u)
+	if err != nil {
+		return target.Target{}, nil, err
+	}
+	u.Scheme, u.Host, u.Fragment = t.Scheme, t.Authority(), ""
+	if u.Path == "" {
+		u.Path = "/"
+	}
+	return t, u, nil
+}
+
+func (ex *explanation) judge(j edge.Judgement) {
+	ex.Verdict, ex.Rule, ex.Reason = j.Verdict.Action.String(), j.Verdict.Rule, j.Verdict.Reason
+	if j.Err != nil {
+		f := fault.From(j.Err)
+		ex.Verdict, ex.Rule = acl.Deny.String(), f.Rule
+		if f.Kind == fault.DestinationIPProhibited {
+			ex.Reason = f.Details
+		}
+	} else if j.Verdict.Pending {
+		ex.Verdict = "pending"
+	}
+}
+
+// resolve asks for the host's addresses and decides about each, as a dial
+// would.
+func (ex *explanation) resolve(ctx context.Context, l *live, t target.Target, j edge.Judgement) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	addrs, err := l.upstream.Resolve(ctx, t)
+	if err != nil {
+		ex.Resolve = fault.From(err).Details
+		return
+	}
+	for _, a := range addrs {
+		v, err := j.Address(a)
+		av := addressVerdict{Address: a.Addr().String(), Verdict: v.Action.String(), Rule: v.Rule, Reason: v.Reason}
+		if err != nil {
+			f := fault.From(err)
+			av.Verdict, av.Rule, av.Reason = acl.Deny.String(), f.Rule, f.Details
+		}
+		ex.Addresses = append(ex.Addresses, av)
+	}
+}
+
+func (ex explanation) print(w io.Writer) {
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(w, "%-10s %s\n", name, fmt.Sprintf(format, args...))
+	}
+	line("request", "%s %s from %s", ex.Method, ex.URL, ex.From)
+	line("policy", "%s", ex.Policy)
+	line("verdict", "%s, by rule %q%s", ex.Verdict, ex.Rule, because(ex.Reason))
+	for _, a := range ex.Addresses {
+		line("address", "%s: %s, by rule %q%s", a.Address, a.Verdict, a.Rule, because(a.Reason))
+	}
+	if ex.Resolve != "" {
+		line("address", "unknown: %s", ex.Resolve)
+	}
+	if ex.NextHop != "" {
+		line("next hop", "%s", ex.NextHop)
+	}
+	if ex.Cache != nil {
+		printCache(line, ex.Cache)
+	}
+	if ex.Offline {
+		line("note", "no running proxy was asked: the cache above is empty")
+	}
+}
+
+func because(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return ": " + reason
+}
+
+func printCache(line func(name, format string, args ...any), c *cache.Explanation) {
+	line("cache key", "%s", c.Key)
+	if len(c.Vary) > 0 {
+		line("varies by", "%s", strings.Join(c.Vary, ", "))
+	}
+	if s := c.Stored; s != nil {
+		line("stored", "status %d, %d bytes, from %s, received %s", s.Status, s.Size, s.Address, s.Received.Format(time.RFC3339))
+		line("freshness", "lifetime %d s by %s, age %d s, ttl %d s", s.Lifetime, s.LifetimeSource, s.Age, s.TTL)
+		if s.ETag != "" || s.LastModified != "" {
+			line("validator", "%s", strings.TrimSpace(s.ETag+" "+s.LastModified))
+		}
+	}
+	line("decision", "%s: %s", c.Decision, c.Reason)
+}

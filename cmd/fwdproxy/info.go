@@ -1,0 +1,43 @@
+package main
+
+import (
+	"time"
+
+	"fwdproxy/acl"
+)
+
+// processInfo is what /api/info tells of the running process.
+type processInfo struct {
+	Version   string         `json:"version"`
+	Mode      string         `json:"mode"`
+	Listening []string       `json:"listening"`
+	Policy    string         `json:"policy"`
+	Digest    string         `json:"policy_sha256"`
+	Loaded    time.Time      `json:"policy_loaded"`
+	Default   string         `json:"default"`
+	Rules     []ruleInfo     `json:"rules"`
+	Lists     []acl.ListInfo `json:"lists"`
+	Draining  bool           `json:"draining"`
+}
+
+type ruleInfo struct {
+	Name   string `json:"name"`
+	Action string `json:"action"`
+}
+
+func (s *server) info() any {
+	l := s.current.Load()
+	info := processInfo{
+		Version: versionString(), Mode: s.mode,
+		Policy: l.policy.Source(), Digest: l.policy.Digest, Loaded: l.loaded,
+		Default: l.policy.ACL.Default().String(), Lists: l.policy.ACL.Lists(),
+		Draining: s.readiness() != nil,
+	}
+	for _, a := range s.listeners.addrs() {
+		info.Listening = append(info.Listening, a.String())
+	}
+	for _, r := range l.policy.ACL.Rules() {
+		info.Rules = append(info.Rules, ruleInfo{r.Name, r.Action.String()})
+	}
+	return info
+}

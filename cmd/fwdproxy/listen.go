@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"syscall"
+)
+
+// limitListener accepts only while a place is free. It hands out the plain
+// connections, so that splice(2) and sendfile(2) still see them; a place is
+// given back through release, by the server's ConnState.
+type limitListener struct {
+	net.Listener
+	places chan struct{}
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (l *limitListener) Accept() (net.Conn, error) {
+	select {
+	case l.places <- struct{}{}:
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+	c, err := l.Listener.Accept()
+	if err != nil {
+		<-l.places
+	}
+	return c, err
+}
+
+func (l *limitListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return l.Listener.Close()
+}
+
+// listeners is the set of addresses one http.Server serves, which a reload can
+// change. Its zero value is not usable.
+type listeners struct {
+	srv    *http.Server
+	places chan struct{}
+	key    string // in the policy, for errors
+	failed chan<- error
+
+	mu   sync.Mutex
+	open map[string]*limitListener
+}
+
+func newListeners(srv *http.Server, connections int, key string, failed chan<- error) *listeners {
+	ls := &listeners{srv: srv, places: make(chan struct{}, connections), key: key, failed: failed, open: map[string]*limitListener{}}
+	srv.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateClosed || state == http.StateHijacked {
+			<-ls.places
+		}
+	}
+	return ls
+}
+
+// connections returns how many are open now.
+func (ls *listeners) connections() int { return len(ls.places) }
+
+// prepare opens what addrs has more than is open now. Nothing is served before
+// commit; when one address fails, none stays open.
+func (ls *listeners) prepare(addrs []string) (added map[string]*limitListener, err error) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	added = map[string]*limitListener{}
+	for _, a := range addrs {
+		if ls.open[a] != nil || added[a] != nil {
+			continue
+		}
+		var lc net.ListenConfig
+		l, err := lc.Listen(context.Background(), "tcp", a)
+		if err != nil {
+			for _, l := range added {
+				l.Close()
+			}
+			return nil, listenError(ls.key, a, err)
+		}
+		added[a] = &limitListener{Listener: l, places: ls.places, closed: make(chan struct{})}
+	}
+	return added, nil
+}
+
+// commit serves what prepare opened and stops accepting where addrs has no
+// address any more; connections that are open stay.
+func (ls *listeners) commit(addrs []string, added map[string]*limitListener) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	wanted := map[string]bool{}
+	for _, a := range addrs {
+		wanted[a] = true
+	}
+	for a, l := range ls.open {
+		if !wanted[a] {
+			delete(ls.open, a)
+			l.Close()
+		}
+	}
+	for a, l := range added {
+		ls.open[a] = l
+		go func() {
+			err := ls.srv.Serve(l)
+			select {
+			case <-l.closed:
+			default:
+				if !errors.Is(err, http.ErrServerClosed) {
+					ls.failed <- fmt.Errorf("%s: %s: %w", ls.key, a, err)
+				}
+			}
+		}()
+	}
+}
+
+// addrs returns the addresses really listened on.
+func (ls *listeners) addrs() []netip.AddrPort {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	var out []netip.AddrPort
+	for _, l := range ls.open {
+		if a, err := netip.ParseAddrPort(l.Addr().String()); err == nil {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+func listenError(key, addr string, err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("cannot listen on %s: it is taken, perhaps by another fwdproxy; stop that or change %s", addr, key)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("cannot listen on %s: ports below 1024 need more rights; change %s or grant cap_net_bind_service", addr, key)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("cannot listen on %s: this machine does not have that address; change %s", addr, key)
+	}
+	return fmt.Errorf("cannot listen on %s (%s): %w", addr, key, err)
+}

@@ -1,0 +1,253 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"reflect"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"fwdproxy/accesslog"
+	"fwdproxy/acl"
+	"fwdproxy/cache"
+	"fwdproxy/forward"
+	"fwdproxy/internal/edge"
+	"fwdproxy/policy"
+	"fwdproxy/reverse"
+	"fwdproxy/upstream"
+)
+
+// live is one compiled policy with the stages that it set up. It is immutable;
+// a reload makes the next one, and requests in flight keep theirs.
+type live struct {
+	policy   *policy.Policy
+	loaded   time.Time
+	upstream *upstream.Transport
+	cache    *cache.Transport
+	door     *edge.Door
+	forward  *forward.Settings
+	reverse  *reverse.Settings
+}
+
+// engine holds what outlives a reload, and the live policy.
+type engine struct {
+	mode    string // "forward" or "reverse"
+	cache   *cache.Cache
+	tunnels *edge.Tunnels
+	own     ownAddrs
+	metrics *accesslog.Metrics
+	log     *slog.Logger
+
+	accessMu sync.RWMutex // held for writing while a reload replaces the log
+	access   *accesslog.Logger
+	stdout   io.Writer
+	stderr   io.Writer
+
+	current  atomic.Pointer[live]
+	reloadMu sync.Mutex
+}
+
+// build sets the stages up for the policy. What the policy leaves as it is,
+// connections to next hops above all, is taken over from old, which may be nil.
+func (e *engine) build(p *policy.Policy, old *live) (*live, error) {
+	c := p.Config
+	l := &live{policy: p, loaded: time.Now()}
+	if old != nil && reflect.DeepEqual(old.policy.Config.Upstream, c.Upstream) && reflect.DeepEqual(old.policy.Config.Pools, c.Pools) {
+		l.upstream = old.upstream
+	} else {
+		up, err := upstream.New(c.Upstream, c.Pools)
+		if err != nil {
+			return nil, err
+		}
+		l.upstream = up
+	}
+	l.cache = e.cache.Transport(c.Cache, c.Name, l.upstream)
+	l.door = &edge.Door{
+		Mode:    e.mode,
+		Name:    c.Name,
+		Limits:  c.Limits,
+		ACL:     p.ACL,
+		Cached:  l.cache,
+		Direct:  l.upstream,
+		Tunnels: e.tunnels,
+		Idle:    c.Forward.Tunnel.IdleTimeout.D(),
+		Log:     e.record,
+		Now:     time.Now,
+	}
+	switch e.mode {
+	case modeReverse:
+		if len(c.Reverse.Sites) == 0 {
+			return nil, fmt.Errorf("%s: --reverse needs at least one [[reverse.site]] and its [[pool]]; see docs/policy.md", p.Source())
+		}
+		l.reverse = &reverse.Settings{Door: l.door, Sites: reverse.NewSites(c.Reverse.Sites)}
+	default:
+		l.door.Guard = e.guard(p.ACL)
+		l.forward = &forward.Settings{Door: l.door, Tunnel: c.Forward.Tunnel, Dial: l.upstream.Dial}
+	}
+	return l, nil
+}
+
+// guard refuses addresses that no rule can open: the proxy's own, and private
+// ones where the policy says so.
+func (e *engine) guard(rules *acl.Engine) func(netip.AddrPort) error {
+	return func(a netip.AddrPort) error {
+		if err := e.own.check(a); err != nil {
+			return err
+		}
+		return rules.Destination(a.Addr())
+	}
+}
+
+func (e *engine) record(r *accesslog.Record) {
+	e.metrics.Observe(r)
+	e.accessMu.RLock()
+	defer e.accessMu.RUnlock()
+	e.access.Log(r)
+}
+
+// listen returns the addresses of the mode's front door.
+func (l *live) listen(mode string) []string {
+	if mode == modeReverse {
+		return l.policy.Config.Reverse.Listen
+	}
+	return l.policy.Config.Forward.Listen
+}
+
+// reload loads the policy again and swaps it in whole. On any error the old
+// one stays. It reports whether anything changed.
+func (e *engine) reload(file, embedded string, ls *listeners) (changed bool, err error) {
+	e.reloadMu.Lock()
+	defer e.reloadMu.Unlock()
+	old := e.current.Load()
+	defer func() {
+		if err != nil {
+			e.metrics.Reloaded(false)
+			e.log.Error("reload failed; the old policy stays", "policy", old.policy.Source(), "error", err)
+		}
+	}()
+	p, err := policy.Load(file, embedded)
+	if err != nil {
+		return false, err
+	}
+	if p.Digest == old.policy.Digest {
+		e.metrics.Reloaded(true)
+		return false, nil
+	}
+	next, err := e.build(p, old)
+	if err != nil {
+		return false, err
+	}
+	added, err := ls.prepare(next.listen(e.mode))
+	if err != nil {
+		if next.upstream != old.upstream {
+			next.upstream.Close()
+		}
+		return false, err
+	}
+	if err := e.replaceLog(old.policy.Config.Log, p.Config.Log); err != nil {
+		for _, l := range added {
+			l.Close()
+		}
+		return false, err
+	}
+	e.current.Store(next)
+	ls.commit(next.listen(e.mode), added)
+	if next.upstream != old.upstream {
+		old.upstream.Close()
+	}
+	e.metrics.Reloaded(true)
+	e.log.Info("policy reloaded", "policy", p.Source(), "changes", strings.Join(difference(old.policy.Config, p.Config), "; "))
+	for _, w := range p.Warnings {
+		e.log.Warn("policy", "warning", w.String())
+	}
+	if keys := needRestart(old.policy.Config, p.Config); len(keys) > 0 {
+		e.log.Warn("these keys take effect at the next start", "keys", strings.Join(keys, " "))
+	}
+	return true, nil
+}
+
+// replaceLog opens the access log that the policy now names, if it is another,
+// and closes the one before it.
+func (e *engine) replaceLog(was, is accesslog.Config) error {
+	if was == is {
+		return nil
+	}
+	l, err := accesslog.Open(is, e.stdout, e.stderr)
+	if err != nil {
+		return fmt.Errorf("log.access: %w", err)
+	}
+	e.accessMu.Lock()
+	old := e.access
+	e.access = l
+	e.accessMu.Unlock()
+	if err := old.Close(); err != nil {
+		e.log.Error("cannot write the end of the old access log", "error", err)
+	}
+	return nil
+}
+
+// difference says in a few words what a reload changes.
+func difference(a, b policy.Config) []string {
+	var out []string
+	names := func(rules []acl.RuleConfig) map[string]acl.RuleConfig {
+		m := map[string]acl.RuleConfig{}
+		for i, r := range rules {
+			if r.Name == "" {
+				r.Name = fmt.Sprintf("rule %d", i+1)
+			}
+			m[r.Name] = r
+		}
+		return m
+	}
+	was, is := names(a.ACL.Rules), names(b.ACL.Rules)
+	for _, r := range b.ACL.Rules {
+		if old, ok := was[r.Name]; !ok && r.Name != "" {
+			out = append(out, fmt.Sprintf("rule %q added", r.Name))
+		} else if ok && !reflect.DeepEqual(old, r) {
+			out = append(out, fmt.Sprintf("rule %q changed", r.Name))
+		}
+	}
+	for _, r := range a.ACL.Rules {
+		if _, ok := is[r.Name]; !ok && r.Name != "" {
+			out = append(out, fmt.Sprintf("rule %q removed", r.Name))
+		}
+	}
+	va, vb := reflect.ValueOf(a), reflect.ValueOf(b)
+	for i := range va.NumField() {
+		if !reflect.DeepEqual(va.Field(i).Interface(), vb.Field(i).Interface()) {
+			out = append(out, va.Type().Field(i).Tag.Get("toml")+" changed")
+		}
+	}
+	if len(out) == 0 {
+		out = append(out, "list files or comments")
+	}
+	return out
+}
+
+// needRestart names the changed keys that a running process cannot take over.
+func needRestart(a, b policy.Config) []string {
+	var keys []string
+	for _, k := range []struct {
+		key     string
+		changed bool
+	}{
+		{"cache.memory", a.Cache.Memory != b.Cache.Memory},
+		{"admin.listen", a.Admin.Listen != b.Admin.Listen},
+		{"limits.header_size", a.Limits.HeaderSize != b.Limits.HeaderSize},
+		{"limits.header_timeout", a.Limits.HeaderTimeout != b.Limits.HeaderTimeout},
+		{"limits.idle_timeout", a.Limits.IdleTimeout != b.Limits.IdleTimeout},
+		{"limits.connections", a.Limits.Connections != b.Limits.Connections},
+	} {
+		if k.changed {
+			keys = append(keys, k.key)
+		}
+	}
+	return keys
+}
+
+var errNoPolicyFile = errors.New("the policy is the embedded default, which does not change; start with --policy FILE to reload")

@@ -1,0 +1,359 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/spf13/cobra"
+
+	"fwdproxy"
+	"fwdproxy/accesslog"
+	"fwdproxy/admin"
+	"fwdproxy/cache"
+	"fwdproxy/cache/store"
+	"fwdproxy/forward"
+	"fwdproxy/internal/edge"
+	"fwdproxy/policy"
+	"fwdproxy/reverse"
+)
+
+const (
+	modeForward = "forward"
+	modeReverse = "reverse"
+)
+
+func serveCommand() *cobra.Command {
+	var file string
+	var asReverse bool
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the proxy (what fwdproxy does without a command)",
+		Long: `Run the forward proxy, or with --reverse the reverse proxy, until SIGTERM or
+SIGINT, which drain: requests and tunnels in flight finish within
+limits.drain_timeout; a second signal cuts them. SIGHUP and a saved policy file
+reload; a file with a problem keeps the old policy.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			p, err := loadPolicy(file)
+			if err != nil {
+				return err
+			}
+			mode := modeForward
+			if asReverse {
+				mode = modeReverse
+			}
+			return serve(mode, p, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	policyFlag(cmd, &file)
+	cmd.Flags().BoolVar(&asReverse, "reverse", false, "run the [reverse] side: sites and pools instead of a forward proxy")
+	return cmd
+}
+
+// server is one running process.
+type server struct {
+	*engine
+	front     *http.Server
+	listeners *listeners
+	admin     *http.Server // nil when off
+	adminAddr netip.AddrPort
+	registry  *prometheus.Registry
+	failed    chan error
+
+	drainMu  sync.Mutex
+	draining bool
+}
+
+func serve(mode string, p *policy.Policy, stdout, stderr io.Writer) error {
+	s, err := start(mode, p, stdout, stderr)
+	if err != nil {
+		return err
+	}
+	s.announce(stderr)
+	return s.run()
+}
+
+// start sets everything up and listens; nothing is left behind on an error.
+func start(mode string, p *policy.Policy, stdout, stderr io.Writer) (*server, error) {
+	c := p.Config
+	memory, err := store.NewMemory(int64(c.Cache.Memory))
+	if err != nil {
+		return nil, err
+	}
+	access, err := accesslog.Open(c.Log, stdout, stderr)
+	if err != nil {
+		return nil, fmt.Errorf("log.access: %w", err)
+	}
+	registry := prometheus.NewRegistry()
+	s := &server{
+		engine: &engine{
+			mode:    mode,
+			cache:   cache.New(memory),
+			tunnels: edge.NewTunnels(),
+			access:  access,
+			stdout:  stdout,
+			stderr:  stderr,
+			metrics: accesslog.NewMetrics(registry),
+			log:     slog.New(slog.NewTextHandler(stderr, nil)),
+		},
+		registry: registry,
+		failed:   make(chan error, 8),
+	}
+	first, err := s.build(p, nil)
+	if err != nil {
+		access.Close()
+		return nil, err
+	}
+	s.current.Store(first)
+	s.front = s.frontServer(c.Limits)
+	s.listeners = newListeners(s.front, c.Limits.Connections, mode+".listen", s.failed)
+	added, err := s.listeners.prepare(first.listen(mode))
+	if err == nil {
+		err = s.startAdmin(c.Admin)
+		if err != nil {
+			for _, l := range added {
+				l.Close()
+			}
+		}
+	}
+	if err != nil {
+		access.Close()
+		return nil, err
+	}
+	s.registerGauges(memory)
+	s.listeners.commit(first.listen(mode), added)
+	s.noteOwnAddrs()
+	return s, nil
+}
+
+func (s *server) frontServer(l edge.Limits) *http.Server {
+	var handler http.Handler
+	if s.mode == modeReverse {
+		handler = reverse.New(func() *reverse.Settings { return s.current.Load().reverse })
+	} else {
+		handler = forward.New(func() *forward.Settings { return s.current.Load().forward })
+	}
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: l.HeaderTimeout.D(),
+		IdleTimeout:       l.IdleTimeout.D(),
+		// net/http allows 4096 bytes more than it is told.
+		MaxHeaderBytes:               int(l.HeaderSize) - 4096,
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     errorLog(s.log),
+	}
+}
+
+func errorLog(l *slog.Logger) *log.Logger { return slog.NewLogLogger(l.Handler(), slog.LevelWarn) }
+
+func (s *server) startAdmin(c admin.Config) error {
+	if c.Listen == "" {
+		return nil
+	}
+	l, err := net.Listen("tcp", c.Listen)
+	if err != nil {
+		return listenError("admin.listen", c.Listen, err)
+	}
+	s.adminAddr, _ = netip.ParseAddrPort(l.Addr().String())
+	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	s.admin = &http.Server{
+		Handler: admin.Handler(admin.Options{
+			Gatherer: s.registry,
+			Ready:    s.readiness,
+			Reload:   s.reloadNow,
+			Explain:  func(r *http.Request) (any, error) { return s.explainRequest(r) },
+			Info:     s.info,
+		}),
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      time.Minute,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          errorLog(s.log),
+	}
+	go func() {
+		if err := s.admin.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			s.failed <- fmt.Errorf("admin.listen: %w", err)
+		}
+	}()
+	return nil
+}
+
+func (s *server) registerGauges(memory *store.Memory) {
+	gauge := func(name, help string, value func() float64) {
+		s.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
+	}
+	gauge("fwdproxy_client_connections", "Client connections open now, tunnels not counted.", func() float64 { return float64(s.listeners.connections()) })
+	gauge("fwdproxy_tunnels", "Tunnels and WebSockets open now.", func() float64 { return float64(s.tunnels.Open()) })
+	gauge("fwdproxy_cache_entries", "Entries in the memory cache: responses and their segments.", func() float64 { return float64(memory.Stats().Entries) })
+	gauge("fwdproxy_cache_bytes", "Bytes that the memory cache has allocated for entries.", func() float64 { return float64(memory.Stats().Bytes) })
+	gauge("fwdproxy_policy_loaded_timestamp_seconds", "When the policy in force was loaded.", func() float64 { return float64(s.current.Load().loaded.Unix()) })
+	s.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "fwdproxy_log_dropped_total", Help: "Access log records dropped because the sink did not take them.",
+	}, func() float64 { return float64(s.access.Dropped()) }))
+}
+
+func (s *server) noteOwnAddrs() {
+	own := s.listeners.addrs()
+	if s.adminAddr.IsValid() {
+		own = append(own, s.adminAddr)
+	}
+	s.own.set(own)
+}
+
+// announce tells a person what runs, and how to try it.
+func (s *server) announce(w io.Writer) {
+	l := s.current.Load()
+	c := l.policy.Config
+	var b strings.Builder
+	fmt.Fprintf(&b, "fwdproxy %s: %s proxy\n", versionString(), s.mode)
+	addrs := s.listeners.addrs()
+	for _, a := range addrs {
+		fmt.Fprintf(&b, "  listening  %s\n", a)
+	}
+	if s.admin != nil {
+		fmt.Fprintf(&b, "  admin      http://%s/\n", s.adminAddr)
+	}
+	fmt.Fprintf(&b, "  policy     %s (%s)\n", l.policy.Source(), ruleSummary(l.policy))
+	if c.Cache.Memory > 0 {
+		fmt.Fprintf(&b, "  cache      %s in memory, objects up to %s\n", c.Cache.Memory, c.Cache.MaxObject)
+	} else {
+		fmt.Fprintf(&b, "  cache      off\n")
+	}
+	fmt.Fprintf(&b, "  log        %s to %s\n", c.Log.Format, c.Log.Access)
+	if len(addrs) > 0 {
+		if s.mode == modeReverse {
+			fmt.Fprintf(&b, "  try        curl -i http://%s/\n", reachable(addrs[0]))
+		} else {
+			fmt.Fprintf(&b, "  try        curl -i -x http://%s http://example.com/\n", reachable(addrs[0]))
+		}
+	}
+	io.WriteString(w, b.String())
+	for _, warning := range l.policy.Warnings {
+		s.log.Warn("policy", "warning", warning.String())
+	}
+}
+
+// reachable is the address to type for a listener on every address.
+func reachable(a netip.AddrPort) netip.AddrPort {
+	if a.Addr().IsUnspecified() {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), a.Port())
+	}
+	return a
+}
+
+// run serves until a signal drains it or a listener fails.
+func (s *server) run() error {
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	defer signal.Stop(signals)
+	ctx, stopWatching := context.WithCancel(context.Background())
+	defer stopWatching()
+	if s.current.Load().policy.File != "" {
+		err := policy.Watch(ctx, s.watched, func() { _ = s.reloadNow() })
+		if err != nil {
+			s.log.Warn("the policy file is not watched; send SIGHUP after a change", "error", err)
+		}
+	}
+	for {
+		select {
+		case err := <-s.failed:
+			s.shutdown(signals)
+			return err
+		case sig := <-signals:
+			if sig != syscall.SIGHUP {
+				s.log.Info("draining", "signal", sig.String(), "at most", s.current.Load().policy.Config.Limits.DrainTimeout.D())
+				return s.shutdown(signals)
+			}
+			if err := s.access.Reopen(); err != nil {
+				s.log.Error("cannot reopen the access log", "error", err)
+			}
+			_ = s.reloadNow() // which reports its own error
+		}
+	}
+}
+
+func (s *server) watched() []string {
+	p := s.current.Load().policy
+	return append([]string{p.File}, p.Lists...)
+}
+
+func (s *server) reloadNow() error {
+	file := s.current.Load().policy.File
+	if file == "" {
+		return errNoPolicyFile
+	}
+	changed, err := s.reload(file, fwdproxy.DefaultPolicy, s.listeners)
+	if changed {
+		s.noteOwnAddrs()
+	}
+	return err
+}
+
+func (s *server) readiness() error {
+	s.drainMu.Lock()
+	defer s.drainMu.Unlock()
+	if s.draining {
+		return errors.New("draining")
+	}
+	return nil
+}
+
+// shutdown stops accepting, lets requests and tunnels in flight finish, and
+// cuts what is left at the drain timeout or at a second signal.
+func (s *server) shutdown(signals <-chan os.Signal) error {
+	s.drainMu.Lock()
+	s.draining = true
+	s.drainMu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), s.current.Load().policy.Config.Limits.DrainTimeout.D())
+	defer cancel()
+	go func() {
+		for {
+			select {
+			case sig := <-signals:
+				if sig != syscall.SIGHUP {
+					cancel()
+					return
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	var wg sync.WaitGroup
+	var cut int
+	wg.Go(func() { cut = s.tunnels.Drain(ctx) })
+	err := s.front.Shutdown(ctx)
+	wg.Wait()
+	if err != nil {
+		s.front.Close()
+	}
+	if s.admin != nil {
+		s.admin.Close()
+	}
+	s.current.Load().upstream.Close()
+	if cerr := s.access.Close(); cerr != nil {
+		s.log.Error("cannot write the access log", "error", cerr)
+	}
+	if err != nil || cut > 0 {
+		s.log.Warn("cut what was still in flight at the end of the drain", "tunnels", cut)
+	} else {
+		s.log.Info("drained")
+	}
+	return nil
+}

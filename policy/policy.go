@@ -1,0 +1,182 @@
+// Package policy reads, defaults, checks and watches policy.toml, and compiles
+// it whole: what it returns is right in every part, or it is a list of every
+// problem.
+//
+// It composes the stages' own Config types and adds no meaning to them.
+package policy
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"fwdproxy/acl"
+	"fwdproxy/internal/problem"
+)
+
+// DefaultFile is the policy that is used when no file is named and this one
+// stands in the working directory.
+const DefaultFile = "policy.toml"
+
+// Policy is a compiled policy. It is immutable.
+type Policy struct {
+	Config   Config
+	ACL      *acl.Engine
+	Warnings problem.List
+	File     string // as the user named it; "" for the embedded default
+	Digest   string // of the file's and its lists' content, hexadecimal
+	Lists    []string
+}
+
+// Source returns what the policy was read from, for people.
+func (p *Policy) Source() string {
+	if p.File == "" {
+		return "embedded default"
+	}
+	return p.File
+}
+
+// Error is a policy that cannot be used.
+type Error struct {
+	File     string
+	Problems problem.List
+}
+
+func (e *Error) Error() string {
+	var b strings.Builder
+	for i, p := range e.Problems {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		b.WriteString(e.File + ": " + p.String())
+	}
+	return b.String()
+}
+
+// Find returns the file to load: the named one, ./policy.toml if there is one,
+// or "" for the embedded default.
+func Find(named string) (string, error) {
+	if named != "" {
+		return named, nil
+	}
+	_, err := os.Stat(DefaultFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", DefaultFile, err)
+	}
+	return DefaultFile, nil
+}
+
+// Load reads and compiles the file, or embedded where file is "". The error is
+// an *Error where the content is at fault.
+func Load(file, embedded string) (*Policy, error) {
+	text, name := embedded, "embedded default"
+	if file != "" {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("cannot read the policy: %w", err)
+		}
+		text, name = string(b), file
+	}
+	p, problems := compile(text, filepath.Dir(file))
+	if len(problems) > 0 {
+		return nil, &Error{File: name, Problems: problems}
+	}
+	p.File = file
+	return p, nil
+}
+
+// compile turns the text into a policy; relative paths in it are seen from dir.
+func compile(text, dir string) (*Policy, problem.List) {
+	lines := indexLines(text)
+	p := &Policy{Config: DefaultConfig()}
+	problems := decode(text, &p.Config)
+	if isSyntax(problems) {
+		return nil, problems
+	}
+	p.resolvePaths(dir)
+	sum := sha256.New()
+	io.WriteString(sum, text)
+	engine, more := acl.Compile(p.Config.ACL, func(path string) (io.ReadCloser, error) {
+		file, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		return readCloser{io.TeeReader(file, sum), file}, nil
+	})
+	// The values that could be read are checked too, so that one run of check
+	// shows everything.
+	problems = append(problems, onlyNew(problems, append(p.Config.Validate(), more...))...)
+	locate(problems, lines)
+	if len(problems) > 0 {
+		return nil, problems
+	}
+	p.ACL = engine
+	p.Warnings = p.Config.ACL.Warnings()
+	locate(p.Warnings, lines)
+	p.Digest = hex.EncodeToString(sum.Sum(nil))
+	return p, nil
+}
+
+type readCloser struct {
+	io.Reader
+	io.Closer
+}
+
+func isSyntax(problems problem.List) bool { return len(problems) > 0 && problems[0].Key == "" }
+
+// onlyNew drops problems of keys that have one already: a value that could not
+// be read is not also out of range.
+func onlyNew(had, more problem.List) problem.List {
+	return slices.DeleteFunc(more, func(m problem.Problem) bool {
+		return slices.ContainsFunc(had, func(h problem.Problem) bool {
+			return m.Key == h.Key || strings.HasPrefix(h.Key, m.Key+".") || strings.HasPrefix(h.Key, m.Key+"[") ||
+				strings.HasPrefix(m.Key, h.Key+"[")
+		})
+	})
+}
+
+func locate(problems problem.List, lines lineIndex) {
+	for i := range problems {
+		if problems[i].Line == 0 {
+			problems[i].Line = lines.find(problems[i].Key)
+		}
+	}
+	slices.SortStableFunc(problems, func(a, b problem.Problem) int { return a.Line - b.Line })
+}
+
+// resolvePaths makes paths in the policy absolute or relative to the working
+// directory, and gathers those whose change is a change of the policy.
+func (p *Policy) resolvePaths(dir string) {
+	rel := func(path string) string {
+		if path == "" || filepath.IsAbs(path) {
+			return path
+		}
+		return filepath.Join(dir, path)
+	}
+	for name, list := range p.Config.ACL.Lists {
+		files := make([]string, len(list.Files))
+		for i, f := range list.Files {
+			files[i] = rel(f)
+		}
+		list.Files = files
+		p.Config.ACL.Lists[name] = list
+		p.Lists = append(p.Lists, files...)
+	}
+	slices.Sort(p.Lists)
+	p.Config.Upstream.CAFile = rel(p.Config.Upstream.CAFile)
+	switch p.Config.Log.Access {
+	case "stdout", "stderr", "none":
+	default:
+		p.Config.Log.Access = rel(p.Config.Log.Access)
+	}
+}

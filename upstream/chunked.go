@@ -1,0 +1,186 @@
+package upstream
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+	"maps"
+	"net/http"
+	"net/textproto"
+	"slices"
+	"strconv"
+
+	"fwdproxy/internal/header"
+)
+
+const (
+	maxChunkLine = 256      // size, extensions and CRLF
+	maxTrailer   = 16 << 10 // the whole trailer section
+)
+
+// chunkedReader decodes a chunked body (RFC 9112, Section 7.1), strictly: CRLF
+// only, hexadecimal sizes only, extensions bounded and dropped.
+type chunkedReader struct {
+	r       *bufio.Reader
+	trailer func(http.Header) // gets the trailer section before the end is reported
+	left    int64             // of the chunk
+	begun   bool
+	err     error
+}
+
+func (c *chunkedReader) Read(p []byte) (int, error) {
+	if c.err == nil && c.left == 0 {
+		c.err = c.next()
+	}
+	if c.err != nil {
+		return 0, c.err
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	n, err := c.r.Read(p[:min(int64(len(p)), c.left)])
+	c.left -= int64(n)
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	c.err = err
+	return n, err
+}
+
+// next reads up to the data of the next chunk; io.EOF after the last.
+func (c *chunkedReader) next() error {
+	if c.begun {
+		if line, err := c.line(2); err != nil || len(line) > 0 {
+			return orMalformed(err, "no CRLF behind a chunk")
+		}
+	}
+	c.begun = true
+	line, err := c.line(maxChunkLine)
+	if err != nil {
+		return err
+	}
+	digits, _, _ := bytes.Cut(line, []byte(";"))
+	digits = bytes.TrimRight(digits, " \t")
+	if len(digits) == 0 || len(digits) > 15 {
+		return malformed("the size of a chunk")
+	}
+	for _, d := range digits {
+		if !(d >= '0' && d <= '9' || d >= 'a' && d <= 'f' || d >= 'A' && d <= 'F') {
+			return malformed("the size of a chunk")
+		}
+	}
+	c.left, err = strconv.ParseInt(string(digits), 16, 64)
+	if err != nil {
+		return malformed("the size of a chunk")
+	}
+	if c.left == 0 {
+		return c.end()
+	}
+	return nil
+}
+
+// end reads the trailer section.
+func (c *chunkedReader) end() error {
+	h, left := make(http.Header), maxTrailer
+	for {
+		line, err := c.line(left)
+		if err != nil {
+			return err
+		}
+		left -= len(line) + 2
+		if len(line) == 0 {
+			c.trailer(h)
+			return io.EOF
+		}
+		name, value, err := parseField(line)
+		if err != nil {
+			return err
+		}
+		h[name] = append(h[name], value)
+	}
+}
+
+// line returns a line of at most most bytes, CRLF included, without it.
+func (c *chunkedReader) line(most int) ([]byte, error) {
+	var whole []byte
+	for {
+		b, err := c.r.ReadByte()
+		if err != nil {
+			if err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
+			return nil, err
+		}
+		if len(whole) >= most {
+			return nil, malformed("a line in a chunked body that does not end")
+		}
+		whole = append(whole, b)
+		if b != '\n' {
+			continue
+		}
+		line, ok := bytes.CutSuffix(whole, []byte("\r\n"))
+		if !ok || bytes.ContainsAny(line, "\r\x00") {
+			return nil, malformed("a bare CR or LF in a chunked body")
+		}
+		return line, nil
+	}
+}
+
+func orMalformed(err error, what string) error {
+	if err != nil {
+		return err
+	}
+	return malformed(what)
+}
+
+// noTrailer are fields that a trailer section must not carry: framing, routing,
+// modifiers, authentication, and what describes the content (RFC 9110, Section
+// 6.5.1).
+var noTrailer = []string{
+	"Age", "Authorization", "Cache-Control", "Content-Encoding", "Content-Length", "Content-Range", "Content-Type", "Cookie",
+	"Date", "Expires", "Host", "Location", "Retry-After", "Set-Cookie", "Trailer", "Vary", "Warning", "Www-Authenticate",
+}
+
+// announced returns the fields that Trailer names, without values, as
+// http.Response wants them; nil for none.
+func announced(h http.Header) http.Header {
+	var t http.Header
+	for _, name := range header.Tokens(h, "Trailer") {
+		name = textproto.CanonicalMIMEHeaderKey(name)
+		if allowedTrailer(name) {
+			if t == nil {
+				t = make(http.Header)
+			}
+			t[name] = nil
+		}
+	}
+	return t
+}
+
+func allowedTrailer(name string) bool {
+	if slices.Contains(noTrailer, name) {
+		return false
+	}
+	h := http.Header{name: {""}}
+	header.RemoveHopByHop(h)
+	return len(h) > 0
+}
+
+// setTrailer fills in the values of what was announced; the rest is dropped.
+func setTrailer(res *http.Response, h http.Header) {
+	for name := range maps.Keys(res.Trailer) {
+		if values, ok := h[name]; ok {
+			res.Trailer[name] = values
+		} else {
+			delete(res.Trailer, name)
+		}
+	}
+}
+
+func contentLength(h http.Header) int64 {
+	n, err := strconv.ParseInt(h.Get("Content-Length"), 10, 64)
+	if err != nil {
+		return -1
+	}
+	return n
+}

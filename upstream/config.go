@@ -1,0 +1,166 @@
+// Package upstream is the next hop as an http.RoundTripper: it resolves, asks
+// whether the address may be used, dials, keeps connections, and speaks
+// HTTP/1.1 with a client of its own, which refuses what two parties could read
+// differently.
+//
+// It reads no proxy from the environment, never skips TLS verification, and
+// repeats nothing that may have had an effect.
+package upstream
+
+import (
+	"net/netip"
+	"slices"
+	"strconv"
+	"time"
+
+	"fwdproxy/internal/problem"
+	"fwdproxy/internal/target"
+	"fwdproxy/internal/unit"
+)
+
+// Config is the table [upstream].
+type Config struct {
+	// ConnectTimeout is how long looking a name up, connecting and the TLS handshake may take together.
+	ConnectTimeout unit.Duration `toml:"connect_timeout"`
+	// ResponseTimeout is how long the next hop may take from the request to the head of its answer.
+	ResponseTimeout unit.Duration `toml:"response_timeout"`
+	// ReadTimeout is the longest pause between two pieces of an answer's body.
+	ReadTimeout unit.Duration `toml:"read_timeout"`
+	// KeepAlive is how long an unused connection is kept.
+	KeepAlive unit.Duration `toml:"keepalive"`
+	// MaxIdle is the most unused connections kept in all.
+	MaxIdle int `toml:"max_idle"`
+	// MaxIdlePerHost is the most unused connections kept for one host or peer.
+	MaxIdlePerHost int `toml:"max_idle_per_host"`
+	// MaxHeader is the largest head of an answer, in bytes; a larger one is a 502.
+	MaxHeader unit.Size `toml:"max_header"`
+	// MaxHeaders is the most field lines in an answer; more are a 502.
+	MaxHeaders int `toml:"max_headers"`
+	// Hosts holds addresses of names, asked before DNS as a hosts file is.
+	Hosts map[string][]string `toml:"hosts"`
+	// Resolver is the name server to ask, as "address:port"; "" is the system's.
+	Resolver string `toml:"resolver"`
+	// CAFile is a PEM file of certificate authorities to trust beside the system's; "" is none.
+	CAFile string `toml:"ca_file"`
+}
+
+// PoolConfig is one table [[pool]].
+type PoolConfig struct {
+	// Name is what sites call the pool.
+	Name string `toml:"name"`
+	// Peers is the servers, as "host:port"; they speak plain HTTP/1.1.
+	Peers []string `toml:"peers"`
+	// Balance is "round_robin" (also when left out) or "least_conn", the peer with the fewest requests under way.
+	Balance string `toml:"balance"`
+}
+
+// DefaultConfig returns the defaults.
+func DefaultConfig() Config {
+	return Config{
+		ConnectTimeout:  unit.Duration(10 * time.Second),
+		ResponseTimeout: unit.Duration(time.Minute),
+		ReadTimeout:     unit.Duration(2 * time.Minute),
+		KeepAlive:       unit.Duration(time.Minute),
+		MaxIdle:         1024,
+		MaxIdlePerHost:  64,
+		MaxHeader:       64 << 10,
+		MaxHeaders:      200,
+	}
+}
+
+// Validate returns every problem of the table; it opens no file.
+func (c Config) Validate() problem.List {
+	var p problem.List
+	for _, d := range []struct {
+		key   string
+		value unit.Duration
+	}{
+		{"connect_timeout", c.ConnectTimeout}, {"response_timeout", c.ResponseTimeout},
+		{"read_timeout", c.ReadTimeout}, {"keepalive", c.KeepAlive},
+	} {
+		if d.value <= 0 {
+			p.Add("upstream."+d.key, `write a duration such as "30s"`, "zero would wait for ever, or not at all")
+		}
+	}
+	if c.MaxIdle < 0 {
+		p.Add("upstream.max_idle", "write 0 or more", "%d is negative", c.MaxIdle)
+	}
+	if c.MaxIdlePerHost < 0 {
+		p.Add("upstream.max_idle_per_host", "write 0 or more", "%d is negative", c.MaxIdlePerHost)
+	}
+	if c.MaxHeader < 4<<10 || c.MaxHeader > 1<<20 {
+		p.Add("upstream.max_header", "write a size from 4KiB to 1MiB", "%s is out of range", c.MaxHeader)
+	}
+	if c.MaxHeaders < 16 || c.MaxHeaders > 10000 {
+		p.Add("upstream.max_headers", "write a number from 16 to 10000", "%d is out of range", c.MaxHeaders)
+	}
+	for name, addrs := range c.Hosts {
+		key := "upstream.hosts." + strconv.Quote(name)
+		if canonical, addr, err := target.ParseHost(name); err != nil || addr.IsValid() {
+			p.Add(key, "", "%q is not a host name", name)
+		} else if canonical != name {
+			p.Add(key, "write "+strconv.Quote(canonical), "%q is not in canonical form", name)
+		}
+		if len(addrs) == 0 {
+			p.Add(key, `write for example ["192.0.2.1"]`, "there is no address")
+		}
+		for _, a := range addrs {
+			if _, err := netip.ParseAddr(a); err != nil {
+				p.Add(key, `write for example "192.0.2.1"`, "%q is not an IP address", a)
+			}
+		}
+	}
+	if c.Resolver != "" {
+		if _, err := netip.ParseAddrPort(c.Resolver); err != nil {
+			p.Add("upstream.resolver", `write "address:port", as in "192.0.2.53:53"`, "%q is not an address with a port", c.Resolver)
+		}
+	}
+	return p
+}
+
+// The ways to choose a peer.
+const (
+	roundRobin = "round_robin"
+	leastConn  = "least_conn"
+)
+
+// ValidatePools returns every problem of the [[pool]] tables.
+func ValidatePools(pools []PoolConfig) problem.List {
+	var p problem.List
+	var names []string
+	for i, c := range pools {
+		key := "pool[" + strconv.Itoa(i) + "]"
+		switch {
+		case c.Name == "":
+			p.Add(key+".name", "give it the name that its sites use", "the pool has no name")
+		case slices.Contains(names, c.Name):
+			p.Add(key+".name", "choose another name", "another pool is called %q", c.Name)
+		}
+		names = append(names, c.Name)
+		if len(c.Peers) == 0 {
+			p.Add(key+".peers", `write for example ["127.0.0.1:9000"]`, "the pool has no peer")
+		}
+		for j, peer := range c.Peers {
+			if _, err := target.FromAuthority(peer, ""); err != nil {
+				p.Add(key+".peers["+strconv.Itoa(j)+"]", `write host:port, as in "127.0.0.1:9000"`, "%v", err)
+			}
+		}
+		if c.Balance != "" && c.Balance != roundRobin && c.Balance != leastConn {
+			p.Add(key+".balance", `write "round_robin" or "least_conn"`, "%q is no way to choose a peer", c.Balance)
+		}
+	}
+	return p
+}
+
+// hostTable is Config.Hosts as addresses.
+func hostTable(hosts map[string][]string) map[string][]netip.Addr {
+	table := make(map[string][]netip.Addr, len(hosts))
+	for name, addrs := range hosts {
+		for _, a := range addrs {
+			if addr, err := netip.ParseAddr(a); err == nil {
+				table[name] = append(table[name], addr.Unmap())
+			}
+		}
+	}
+	return table
+}

@@ -1,0 +1,198 @@
+package upstream
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/netip"
+	"time"
+
+	"fwdproxy/internal/fault"
+	"fwdproxy/internal/hop"
+	"fwdproxy/internal/target"
+)
+
+// attemptDelay is how long one address has before the next is tried beside it
+// (RFC 8305, Section 5).
+const attemptDelay = 250 * time.Millisecond
+
+// Dial opens a connection to the target for a tunnel: a plain *net.TCPConn to
+// an address that the context's Hop permits.
+func (t *Transport) Dial(ctx context.Context, to target.Target) (net.Conn, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, t.cfg.ConnectTimeout.D(), errConnectTimeout)
+	defer cancel()
+	h := hop.From(ctx)
+	conn, addr, err := t.connect(ctx, to, permitOf(h))
+	if err != nil {
+		return nil, err
+	}
+	h.Used(addr, "DIRECT/"+addr.Addr().String())
+	return conn, nil
+}
+
+var errConnectTimeout = fault.New(fault.ConnectionTimeout, "the connection to the next hop took too long", nil)
+
+// permitOf returns what says whether an address may be used: nobody's word is
+// a refusal.
+func permitOf(h *hop.Hop) func(netip.AddrPort) error {
+	if h == nil || h.Permit == nil {
+		return func(netip.AddrPort) error {
+			return fault.New(fault.InternalError, "the request has no permission to use any address", nil)
+		}
+	}
+	return h.Permit
+}
+
+// Resolve returns the addresses of the target with its port, in the order in
+// which they would be tried.
+func (t *Transport) Resolve(ctx context.Context, to target.Target) ([]netip.AddrPort, error) {
+	addrs, err := t.resolver.resolve(ctx, to)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]netip.AddrPort, 0, len(addrs))
+	for _, a := range interleave(addrs) {
+		out = append(out, netip.AddrPortFrom(a, to.Port))
+	}
+	return out, nil
+}
+
+// interleave alternates the address families, beginning with that of the
+// resolver's first (RFC 8305, Section 4).
+func interleave(addrs []netip.Addr) []netip.Addr {
+	var first, second, out []netip.Addr
+	for _, a := range addrs {
+		if a.Is4() == addrs[0].Is4() {
+			first = append(first, a)
+		} else {
+			second = append(second, a)
+		}
+	}
+	for i := range max(len(first), len(second)) {
+		if i < len(first) {
+			out = append(out, first[i])
+		}
+		if i < len(second) {
+			out = append(out, second[i])
+		}
+	}
+	return out
+}
+
+// connect resolves, asks about each address, and dials those that are
+// permitted. Where none is, the refusal of the first is the error.
+func (t *Transport) connect(ctx context.Context, to target.Target, permit func(netip.AddrPort) error) (net.Conn, netip.AddrPort, error) {
+	addrs, err := t.Resolve(ctx, to)
+	if err != nil {
+		return nil, netip.AddrPort{}, caused(ctx, err)
+	}
+	var allowed []netip.AddrPort
+	var refusal error
+	for _, a := range addrs {
+		if err := permit(a); err != nil {
+			if refusal == nil {
+				refusal = err
+			}
+			continue
+		}
+		allowed = append(allowed, a)
+	}
+	if len(allowed) == 0 {
+		return nil, netip.AddrPort{}, refusal
+	}
+	conn, addr, err := t.race(ctx, allowed)
+	return conn, addr, caused(ctx, err)
+}
+
+// caused replaces an error that only says that the context ended by why it
+// did, where that is ours to say.
+func caused(ctx context.Context, err error) error {
+	var f *fault.Error
+	if err != nil && errors.As(context.Cause(ctx), &f) {
+		return f
+	}
+	return err
+}
+
+type attempt struct {
+	conn net.Conn
+	addr netip.AddrPort
+	err  error
+}
+
+// race tries the addresses in turn, the next when one fails or takes longer
+// than the delay; the first connection wins and the others are closed.
+func (t *Transport) race(ctx context.Context, addrs []netip.AddrPort) (net.Conn, netip.AddrPort, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	results := make(chan attempt)
+	next, running := 0, 0
+	start := func() {
+		a := addrs[next]
+		next++
+		running++
+		go func() {
+			conn, err := t.dialer.DialContext(ctx, "tcp", a.String())
+			select {
+			case results <- attempt{conn, a, err}:
+			case <-ctx.Done():
+				// Either somebody won or the caller left.
+				if conn != nil {
+					conn.Close()
+				}
+			}
+		}()
+	}
+	timer := time.NewTimer(attemptDelay)
+	defer timer.Stop()
+	start()
+	var failure error
+	for {
+		select {
+		case r := <-results:
+			if r.err == nil {
+				return r.conn, r.addr, nil
+			}
+			running--
+			if failure == nil {
+				failure = r.err
+			}
+			if next < len(addrs) {
+				timer.Reset(attemptDelay)
+				start()
+			} else if running == 0 {
+				return nil, netip.AddrPort{}, fault.From(failure)
+			}
+		case <-timer.C:
+			if next < len(addrs) {
+				timer.Reset(attemptDelay)
+				start()
+			}
+		case <-ctx.Done():
+			return nil, netip.AddrPort{}, context.Cause(ctx)
+		}
+	}
+}
+
+// handshake makes conn a verified TLS connection to host.
+func (t *Transport) handshake(ctx context.Context, conn net.Conn, host string) (net.Conn, error) {
+	c := tls.Client(conn, &tls.Config{
+		ServerName: host,
+		RootCAs:    t.roots,
+		MinVersion: tls.VersionTLS12,
+		NextProtos: []string{"http/1.1"},
+	})
+	if err := c.HandshakeContext(ctx); err != nil {
+		conn.Close()
+		if ctx.Err() != nil {
+			return nil, caused(ctx, ctx.Err())
+		}
+		f := fault.From(err)
+		if f.Kind == fault.InternalError {
+			f = fault.New(fault.TLSProtocolError, "the TLS handshake with the next hop failed", err)
+		}
+		return nil, f
+	}
+	return c, nil
+}

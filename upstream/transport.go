@@ -1,0 +1,200 @@
+package upstream
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"time"
+
+	"fwdproxy/internal/fault"
+	"fwdproxy/internal/hop"
+	"fwdproxy/internal/target"
+)
+
+// Transport sends requests to their next hops. It is safe for concurrent use.
+type Transport struct {
+	cfg      Config
+	resolver *resolver
+	dialer   net.Dialer
+	roots    *x509.CertPool // nil: the system's
+	pools    map[string]*pool
+	idle     *idleSet
+}
+
+// New returns a Transport for what Validate and ValidatePools found right. It
+// fails when the CA file cannot be read.
+func New(c Config, pools []PoolConfig) (*Transport, error) {
+	t := &Transport{
+		cfg:      c,
+		resolver: newResolver(c),
+		pools:    map[string]*pool{},
+		idle:     newIdleSet(c.MaxIdle, c.MaxIdlePerHost, c.KeepAlive.D()),
+	}
+	if c.CAFile != "" {
+		pem, err := os.ReadFile(c.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("upstream.ca_file: %w", err)
+		}
+		if t.roots, err = x509.SystemCertPool(); err != nil {
+			t.roots = x509.NewCertPool()
+		}
+		if !t.roots.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("upstream.ca_file: there is no certificate in %s", c.CAFile)
+		}
+	}
+	for _, p := range pools {
+		t.pools[p.Name] = newPool(p)
+	}
+	return t, nil
+}
+
+// Close closes unused connections, and those in use when their request is
+// done; requests in flight go on.
+func (t *Transport) Close() { t.idle.close() }
+
+// Stats returns the number of unused connections that are kept.
+func (t *Transport) Stats() (idle int) { return t.idle.size() }
+
+// RoundTrip sends the request to the origin of its URL, or to the pool that
+// its Hop names, and returns the answer without hop-by-hop fields. Every error
+// is a *fault.Error, but for the caller's own end of the context. A request
+// goes out a second time only when a kept connection turned out to be dead
+// before any answer, and the request has no body and is idempotent (RFC 9110,
+// Section 9.2.2).
+func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	ctx := req.Context()
+	h := hop.From(ctx)
+	head, err := encodeHead(req)
+	if err != nil {
+		closeBody(req)
+		return nil, err
+	}
+	for again := false; ; again = true {
+		c, err := t.obtain(ctx, req, h, again)
+		if err != nil {
+			closeBody(req)
+			return nil, err
+		}
+		h.Used(c.addr, c.name)
+		res, err := c.exchange(req, head)
+		if err == nil {
+			return res, nil
+		}
+		if again || !c.reused || c.answered || !replayable(req) || ctx.Err() != nil {
+			return nil, err
+		}
+	}
+}
+
+func closeBody(req *http.Request) {
+	if req.Body != nil {
+		req.Body.Close()
+	}
+}
+
+func replayable(req *http.Request) bool {
+	if req.Body != nil && req.Body != http.NoBody {
+		return false
+	}
+	switch req.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
+		return true
+	}
+	return false
+}
+
+// obtain returns a connection to the next hop: a kept one, unless fresh, whose
+// address this very request may use, or a new one.
+func (t *Transport) obtain(ctx context.Context, req *http.Request, h *hop.Hop, fresh bool) (*conn, error) {
+	if h != nil && h.Pool != "" {
+		p := t.pools[h.Pool]
+		if p == nil {
+			return nil, fault.New(fault.ConfigurationError, "the pool of this site does not exist", nil)
+		}
+		return t.obtainPeer(ctx, p, fresh)
+	}
+	to, err := target.FromURL(req.URL)
+	if err != nil {
+		return nil, fault.New(fault.RequestError, err.Error(), nil)
+	}
+	permit := permitOf(h)
+	key := to.Origin()
+	if !fresh {
+		if c := t.idle.take(key, func(a netip.AddrPort) bool { return permit(a) == nil }); c != nil {
+			return c, nil
+		}
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, t.cfg.ConnectTimeout.D(), errConnectTimeout)
+	defer cancel()
+	plain, addr, err := t.connect(ctx, to, permit)
+	if err != nil {
+		return nil, err
+	}
+	secure := plain
+	if to.Scheme == "https" {
+		if secure, err = t.handshake(ctx, plain, to.Host); err != nil {
+			return nil, err
+		}
+	}
+	return newConn(t, key, plain, secure, addr, "DIRECT/"+addr.Addr().String()), nil
+}
+
+// obtainPeer returns a connection to the first peer in the pool's order that
+// takes one. Nothing was sent to those that do not.
+func (t *Transport) obtainPeer(ctx context.Context, p *pool, fresh bool) (*conn, error) {
+	var failure error
+	for _, peer := range p.order(time.Now()) {
+		peer.active.Add(1)
+		key := "pool " + p.name + " " + peer.name
+		if !fresh {
+			if c := t.idle.take(key, func(netip.AddrPort) bool { return true }); c != nil {
+				c.peer = peer
+				return c, nil
+			}
+		}
+		dctx, cancel := context.WithTimeoutCause(ctx, t.cfg.ConnectTimeout.D(), errConnectTimeout)
+		// Who runs the pool chose its addresses.
+		raw, addr, err := t.connect(dctx, peer.target, func(netip.AddrPort) error { return nil })
+		cancel()
+		if err == nil {
+			peer.up()
+			c := newConn(t, key, raw, raw, addr, p.name+"/"+peer.name)
+			c.peer = peer
+			return c, nil
+		}
+		peer.active.Add(-1)
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		peer.down(time.Now())
+		failure = err
+	}
+	return nil, failure
+}
+
+// transportFault turns an error of talking on a connection into a fault; the
+// caller's own end of the context stays what it is.
+func transportFault(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	var f *fault.Error
+	if errors.As(err, &f) {
+		return f
+	}
+	var timeout net.Error
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		return fault.New(fault.ResponseTimeout, "the next hop did not answer in time", err)
+	}
+	var rec tls.RecordHeaderError
+	if errors.As(err, &rec) {
+		return fault.New(fault.TLSProtocolError, "the next hop broke the TLS connection", err)
+	}
+	return fault.New(fault.ConnectionTerminated, "the next hop closed the connection before it answered", err)
+}
