@@ -87,4 +87,6 @@ type seconds int64
 // maxAge is the greatest age or lifetime (RFC 9111, Section 1.2.2): 2^31.
 const maxAge seconds = 1 << 31
 
-func (s seconds) duration() time.Duration { return time.Duration(min(max(s, -maxAge), maxAge)) * time.Second }
+func (s seconds) duration() time.Duration {
+	return time.Duration(min(max(s, -maxAge), maxAge)) * time.Second
+}

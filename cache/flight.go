@@ -3,8 +3,8 @@ package cache
 import (
 	"context"
 	"net/http"
-	"net/textproto"
 	"net/netip"
+	"net/textproto"
 	"slices"
 	"sync"
 	"time"

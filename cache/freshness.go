@@ -11,12 +11,12 @@ type Source uint8
 
 // The sources (RFC 9111, Section 4.2.1).
 const (
-	NoLifetime      Source = iota // nothing says how long: stale at once
-	FromSMaxAge                   // s-maxage
-	FromMaxAge                    // max-age
-	FromExpires                   // Expires
-	FromHeuristic                 // a tenth of the time since Last-Modified (Section 4.2.2)
-	sourceCount                   // one more than the last
+	NoLifetime    Source = iota // nothing says how long: stale at once
+	FromSMaxAge                 // s-maxage
+	FromMaxAge                  // max-age
+	FromExpires                 // Expires
+	FromHeuristic               // a tenth of the time since Last-Modified (Section 4.2.2)
+	sourceCount                 // one more than the last
 )
 
 func (s Source) String() string {

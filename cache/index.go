@@ -97,7 +97,7 @@ type entry struct {
 // found is what the index has for one request.
 type found struct {
 	entry *entry   // nil when nothing stored matches
-	known bool     // responses to other requests for the URI are stored
+	known bool     // responses to the URI that vary are stored
 	alone bool     // requests for the URI do not wait for each other
 	names []string // all fields that stored responses vary by
 }
@@ -119,7 +119,7 @@ func (c *Cache) lookup(k store.Key, h http.Header, now time.Time) found {
 	}
 	f := found{alone: now.Before(p.alone) && p.alone.Sub(now) <= aloneFor}
 	for _, set := range p.sets {
-		f.known = true
+		f.known = f.known || len(set) > 0
 		for _, name := range set {
 			if !slices.Contains(f.names, name) {
 				f.names = append(f.names, name)
@@ -269,4 +269,3 @@ func sameNames(a, b http.Header) bool {
 	y, ok2 := varyNames(b)
 	return ok1 && ok2 && slices.Equal(x, y)
 }
-

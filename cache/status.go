@@ -96,4 +96,3 @@ func fwdReason(r Reason) string {
 	}
 	return "stale"
 }
-

@@ -26,7 +26,7 @@ const (
 	HeadTooLarge     Refusal = "the header section is too large to store"
 	HasTrailers      Refusal = "it announces trailer fields"
 	FromUnknown      Refusal = "the address that it came from is not known"
-	Incomplete       Refusal = "the body broke off" // Section 3.3
+	Incomplete       Refusal = "the body broke off"                          // Section 3.3
 	Invalidated      Refusal = "an unsafe request invalidated it on the way" // Section 4.4
 	OlderThanStored  Refusal = "what is stored was requested later"
 	StoreUnavailable Refusal = "the store did not take it"

@@ -184,8 +184,8 @@ func (t *Transport) lead(q *query, f *flight, dec Decision) (res *http.Response,
 			// The client holds the new one already, the store wants it still.
 			f.keep()
 			out.reader.Close()
-			report(q.ctx, result, st.String(t.name))
 			st.fwdStatus = out.answered
+			report(q.ctx, result, st.String(t.name))
 			return t.reply(q.req, http.StatusNotModified, notModifiedHeader(out.rec.header), http.NoBody, -1, st), false, nil
 		}
 		out.res.Body = out.reader

@@ -103,14 +103,14 @@ func (d *decoder) leaf(path string, value toml.Primitive, into any, want string)
 		return true
 	}
 	var pe toml.ParseError
-	message := err.Error()
+	message, hint := err.Error(), ""
 	if errors.As(err, &pe) {
 		message = pe.Message
 	}
 	if strings.Contains(message, "type") {
-		message = "the value is of the wrong type"
+		message, hint = "the value is of the wrong type", "this is "+want
 	}
-	d.problems.Add(path, "this is "+want, "%s", message)
+	d.problems.Add(path, hint, "%s", message)
 	return false
 }
 

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"time"
 
@@ -61,9 +62,14 @@ func Watch(ctx context.Context, files func() []string, changed func()) error {
 				if wanted[e.Name] || filepath.Base(e.Name) == "..data" {
 					timer.Reset(settle)
 				}
-			case <-w.Errors:
-				// The queue overflowed: something changed.
-				timer.Reset(settle)
+			case err, ok := <-w.Errors:
+				if !ok {
+					return
+				}
+				// Where events were lost, something may have changed.
+				if errors.Is(err, fsnotify.ErrEventOverflow) {
+					timer.Reset(settle)
+				}
 			case <-timer.C:
 				changed()
 				_ = update() // a list's directory that is gone is the reload's to report

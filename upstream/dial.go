@@ -13,9 +13,14 @@ import (
 	"fwdproxy/internal/target"
 )
 
-// attemptDelay is how long one address has before the next is tried beside it
-// (RFC 8305, Section 5).
-const attemptDelay = 250 * time.Millisecond
+const (
+	// attemptDelay is how long one address has before the next is tried beside
+	// it (RFC 8305, Section 5).
+	attemptDelay = 250 * time.Millisecond
+	// maxAttempts bounds the addresses that one request makes us knock at:
+	// whoever owns a name can give it thousands.
+	maxAttempts = 8
+)
 
 // Dial opens a connection to the target for a tunnel: a plain *net.TCPConn to
 // an address that the context's Hop permits.
@@ -85,7 +90,7 @@ func interleave(addrs []netip.Addr) []netip.Addr {
 func (t *Transport) connect(ctx context.Context, to target.Target, permit func(netip.AddrPort) error) (net.Conn, netip.AddrPort, error) {
 	addrs, err := t.Resolve(ctx, to)
 	if err != nil {
-		return nil, netip.AddrPort{}, caused(ctx, err)
+		return nil, netip.AddrPort{}, err
 	}
 	var allowed []netip.AddrPort
 	var refusal error
@@ -96,23 +101,30 @@ func (t *Transport) connect(ctx context.Context, to target.Target, permit func(n
 			}
 			continue
 		}
-		allowed = append(allowed, a)
+		if allowed = append(allowed, a); len(allowed) == maxAttempts {
+			break
+		}
 	}
 	if len(allowed) == 0 {
 		return nil, netip.AddrPort{}, refusal
 	}
 	conn, addr, err := t.race(ctx, allowed)
-	return conn, addr, caused(ctx, err)
+	if err != nil {
+		return nil, netip.AddrPort{}, dialFault(ctx, err, fault.DestinationIPUnroutable, "the next hop's address could not be connected to")
+	}
+	return conn, addr, nil
 }
 
-// caused replaces an error that only says that the context ended by why it
-// did, where that is ours to say.
-func caused(ctx context.Context, err error) error {
-	var f *fault.Error
-	if err != nil && errors.As(context.Cause(ctx), &f) {
+// dialFault turns an error into a fault, of the given kind where none fits
+// better, and into why the context ended where it did.
+func dialFault(ctx context.Context, err error, kind fault.Kind, details string) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if f := fault.From(err); f.Kind != fault.InternalError {
 		return f
 	}
-	return err
+	return fault.New(kind, details, err)
 }
 
 type attempt struct {
@@ -162,7 +174,7 @@ func (t *Transport) race(ctx context.Context, addrs []netip.AddrPort) (net.Conn,
 				timer.Reset(attemptDelay)
 				start()
 			} else if running == 0 {
-				return nil, netip.AddrPort{}, fault.From(failure)
+				return nil, netip.AddrPort{}, failure
 			}
 		case <-timer.C:
 			if next < len(addrs) {
@@ -185,14 +197,11 @@ func (t *Transport) handshake(ctx context.Context, conn net.Conn, host string) (
 	})
 	if err := c.HandshakeContext(ctx); err != nil {
 		conn.Close()
-		if ctx.Err() != nil {
-			return nil, caused(ctx, ctx.Err())
+		var op *net.OpError
+		if errors.As(err, &op) && op.Op == "remote error" {
+			return nil, dialFault(ctx, err, fault.TLSAlertReceived, "the next hop refused the TLS handshake")
 		}
-		f := fault.From(err)
-		if f.Kind == fault.InternalError {
-			f = fault.New(fault.TLSProtocolError, "the TLS handshake with the next hop failed", err)
-		}
-		return nil, f
+		return nil, dialFault(ctx, err, fault.TLSProtocolError, "the TLS handshake with the next hop failed")
 	}
 	return c, nil
 }

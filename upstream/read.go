@@ -131,7 +131,7 @@ func parseField(line []byte) (name, value string, err error) {
 // framing is how an answer's body ends (RFC 9112, Section 6.3).
 type framing struct {
 	chunked bool
-	length  int64 // -1: until the connection closes
+	length  int64 // -1: in chunks, or until the connection closes
 }
 
 // frame decides where the body ends, and refuses what another party could
@@ -163,7 +163,7 @@ func frame(method string, res *http.Response) (framing, error) {
 	case method == http.MethodHead, res.StatusCode == http.StatusNoContent, res.StatusCode == http.StatusNotModified:
 		return framing{length: 0}, nil
 	case len(coding) > 0:
-		return framing{chunked: true}, nil
+		return framing{chunked: true, length: -1}, nil
 	}
 	return framing{length: length}, nil
 }

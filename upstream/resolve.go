@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -18,7 +19,7 @@ const (
 	// keepAnswer is how long an answer is used again: long enough for a page's
 	// burst of requests, too short for anybody to notice a change.
 	keepAnswer = 5 * time.Second
-	// maxAnswers bounds the answers kept; when they are too many all go.
+	// maxAnswers bounds the answers that are kept; one too many and all go.
 	maxAnswers = 4096
 )
 
@@ -39,21 +40,38 @@ type answer struct {
 }
 
 func newResolver(c Config) *resolver {
-	var system net.Resolver
-	if c.Resolver != "" {
-		system.PreferGo = true
-		system.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, network, c.Resolver)
-		}
-	}
 	return &resolver{
-		hosts: hostTable(c.Hosts),
-		lookup: func(ctx context.Context, host string) ([]netip.Addr, error) {
-			return system.LookupNetIP(ctx, "ip", host)
-		},
+		hosts:   hostTable(c.Hosts),
+		lookup:  systemLookup(c.Resolver),
 		limit:   c.ConnectTimeout.D(),
 		answers: map[string]answer{},
+	}
+}
+
+// systemLookup asks the system's hosts file and then the name server at the
+// address, "" for the system's.
+func systemLookup(server string) func(context.Context, string) ([]netip.Addr, error) {
+	var dns net.Resolver
+	if server != "" {
+		dns.PreferGo = true
+		dns.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, network, server)
+		}
+	}
+	// With a final dot no search list completes the name, but a name of one label
+	// ("localhost") is then not found in the hosts file either; so that is asked
+	// on its own, by a resolver that reaches no server.
+	file := net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+		return nil, errors.New("only the hosts file is asked")
+	}}
+	return func(ctx context.Context, host string) ([]netip.Addr, error) {
+		if !strings.Contains(host, ".") {
+			if addrs, err := file.LookupNetIP(ctx, "ip", host); err == nil {
+				return addrs, nil
+			}
+		}
+		return dns.LookupNetIP(ctx, "ip", host+".")
 	}
 }
 
@@ -73,7 +91,7 @@ func (r *resolver) resolve(ctx context.Context, t target.Target) ([]netip.Addr, 
 	found := r.flight.DoChan(t.Host, func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.limit)
 		defer cancel()
-		addrs, err := r.lookup(ctx, t.Host+".")
+		addrs, err := r.lookup(ctx, t.Host)
 		if err != nil {
 			return nil, lookupFault(err)
 		}
@@ -93,7 +111,10 @@ func (r *resolver) resolve(ctx context.Context, t target.Target) ([]netip.Addr, 
 		}
 		return res.Val.([]netip.Addr), nil
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		if errors.Is(context.Cause(ctx), errConnectTimeout) {
+			return nil, lookupFault(context.DeadlineExceeded)
+		}
+		return nil, context.Cause(ctx)
 	}
 }
 
@@ -101,7 +122,7 @@ func lookupFault(err error) error {
 	var dns *net.DNSError
 	switch {
 	case errors.As(err, &dns) && dns.IsNotFound:
-		return fault.New(fault.DNSError, "there is no host of this name", err)
+		return fault.New(fault.DNSError, "the host could not be found: no name server knows its name", err)
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &dns) && dns.IsTimeout:
 		return fault.New(fault.DNSTimeout, "the name server did not answer in time", err)
 	}

@@ -278,7 +278,8 @@ func (s *server) run() error {
 		case sig := <-signals:
 			if sig != syscall.SIGHUP {
 				s.log.Info("draining", "signal", sig.String(), "at most", s.current.Load().policy.Config.Limits.DrainTimeout.D())
-				return s.shutdown(signals)
+				s.shutdown(signals)
+				return nil
 			}
 			if err := s.access.Reopen(); err != nil {
 				s.log.Error("cannot reopen the access log", "error", err)
@@ -316,7 +317,7 @@ func (s *server) readiness() error {
 
 // shutdown stops accepting, lets requests and tunnels in flight finish, and
 // cuts what is left at the drain timeout or at a second signal.
-func (s *server) shutdown(signals <-chan os.Signal) error {
+func (s *server) shutdown(signals <-chan os.Signal) {
 	s.drainMu.Lock()
 	s.draining = true
 	s.drainMu.Unlock()
@@ -355,5 +356,4 @@ func (s *server) shutdown(signals <-chan os.Signal) error {
 	} else {
 		s.log.Info("drained")
 	}
-	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptrace"
@@ -228,7 +229,7 @@ func (x *Exchange) Refusal(err error) *http.Response {
 	switch f.Kind {
 	case fault.RequestDenied, fault.DestinationIPProhibited:
 		x.rec.Tag, x.rec.Verdict = accesslog.TagDenied, acl.Deny.String()
-	case fault.RequestError, fault.LoopDetected:
+	case fault.RequestError, fault.LoopDetected, fault.DestinationNotFound:
 		x.rec.Tag = accesslog.TagNone
 	default:
 		x.rec.Tag = accesslog.TagMiss
@@ -247,17 +248,13 @@ func (x *Exchange) Refusal(err error) *http.Response {
 func (x *Exchange) Respond(res *http.Response) {
 	defer res.Body.Close()
 	h := x.w.Header()
-	for name, lines := range res.Header {
-		h[name] = lines
-	}
+	maps.Copy(h, res.Header)
 	announceTrailers(h, res)
 	x.w.WriteHeader(res.StatusCode)
 	copyBody(x.w, res.Body)
 	if len(res.Trailer) > 0 {
 		x.w.Flush()
-		for name, lines := range res.Trailer {
-			h[name] = lines
-		}
+		maps.Copy(h, res.Trailer)
 	}
 }
 
@@ -307,9 +304,7 @@ func (x *Exchange) informational(code int, h textproto.MIMEHeader) error {
 		return nil
 	}
 	out := x.w.Header()
-	for name, lines := range h {
-		out[name] = lines
-	}
+	maps.Copy(out, h)
 	header.RemoveHopByHop(out)
 	x.w.WriteHeader(code)
 	clear(out)

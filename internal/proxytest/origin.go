@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"strconv"
@@ -90,6 +91,9 @@ func ParseOrigin(script string) (map[string]answer, error) {
 			}
 		}
 		for _, l := range lines[1:] {
+			if l == "" {
+				continue
+			}
 			name, value, ok := strings.Cut(l, ":")
 			if !ok {
 				return nil, fmt.Errorf("%q: %q is no field", first, l)
@@ -170,9 +174,7 @@ func (o *Origin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		sendSocket(w, r)
 		return
 	}
-	for name, lines := range a.header {
-		w.Header()[name] = lines
-	}
+	maps.Copy(w.Header(), a.header)
 	if tag := a.header.Get("Etag"); tag != "" && r.Header.Get("If-None-Match") == tag {
 		w.WriteHeader(http.StatusNotModified)
 		return
