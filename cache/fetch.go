@@ -156,9 +156,12 @@ func (f *flight) response(res *http.Response, requested time.Time, leader contex
 	names, _ := varyNames(res.Header)
 	usable := judge(requestDirectives{maxAge: unset, minFresh: unset, maxStale: unset}, rec, true, now).Action == Serve
 	body := newFill(max(res.ContentLength, -1), int64(f.t.cfg.MaxObject), int64(f.t.cfg.Memory)/4, &f.t.cache.filling)
+	// From its landing on the response is the leader's, who puts a reader of the
+	// fill in the place of its body.
+	arriving := res.Body
+	defer arriving.Close()
 	f.land(&landing{kind: shared, res: res, rec: rec, fill: body, answered: res.StatusCode}, names, usable, leader)
-	defer res.Body.Close()
-	_ = body.from(res.Body, func(segs [][]byte) { f.t.cache.commit(f, rec, names, segs) }) // readers get the error
+	_ = body.from(arriving, func(segs [][]byte) { f.t.cache.commit(f, rec, names, segs) }) // readers get the error
 }
 
 // supersede drops what is stored when a response that is not stored itself
