@@ -50,6 +50,7 @@ modules: ## fail where go.mod or go.sum is not tidy
 .PHONY: vet
 vet: ## run go vet
 	$(GO) vet ./...
+	$(GO) vet -tags soak ./cmd/fwdproxy
 
 .PHONY: lint
 lint: ## run staticcheck, errcheck and go fix's modernizers, at the versions of tools/go.mod
@@ -68,6 +69,10 @@ fuzz: ## fuzz every target for FUZZTIME (60s)
 .PHONY: bench
 bench: ## run the benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: soak
+soak: ## 1000 clients for 60 seconds, with a reload every second
+	$(GO) test -tags soak -timeout 10m -run '^TestSoak$$' -v ./cmd/fwdproxy
 
 .PHONY: cover
 cover: deps ## write coverage.txt and print what the tests reach

@@ -99,6 +99,9 @@ func (d *decoder) value(path string, value toml.Primitive, into reflect.Value) {
 
 func (d *decoder) leaf(path string, value toml.Primitive, into any, want string) bool {
 	err := d.md.PrimitiveDecode(value, into)
+	if err == nil && !d.fits(value, reflect.TypeOf(into).Elem()) {
+		err = errors.New("the value is of the wrong type")
+	}
 	if err == nil {
 		return true
 	}
@@ -112,6 +115,40 @@ func (d *decoder) leaf(path string, value toml.Primitive, into any, want string)
 	}
 	d.problems.Add(path, hint, "%s", message)
 	return false
+}
+
+// fits reports whether a map, or a slice of them, was given tables: the library
+// passes over anything else without an error.
+func (d *decoder) fits(value toml.Primitive, t reflect.Type) bool {
+	var raw any
+	if err := d.md.PrimitiveDecode(value, &raw); err != nil {
+		return false
+	}
+	return tablesFor(raw, t)
+}
+
+func tablesFor(raw any, t reflect.Type) bool {
+	switch t.Kind() {
+	case reflect.Map:
+		m, ok := raw.(map[string]any)
+		for _, v := range m {
+			ok = ok && tablesFor(v, t.Elem())
+		}
+		return ok
+	case reflect.Slice:
+		if t.Elem().Kind() != reflect.Map {
+			return true
+		}
+		if _, ok := raw.([]map[string]any); ok {
+			return true
+		}
+		list, ok := raw.([]any)
+		for _, v := range list {
+			ok = ok && tablesFor(v, t.Elem())
+		}
+		return ok
+	}
+	return true
 }
 
 // isTable reports whether the type is one of ours that a TOML table fills.

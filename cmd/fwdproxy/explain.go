@@ -21,6 +21,7 @@ import (
 	"fwdproxy/internal/fault"
 	"fwdproxy/internal/hop"
 	"fwdproxy/internal/target"
+	"fwdproxy/policy"
 )
 
 // explanation is what the proxy would do with a request, by the code that
@@ -30,6 +31,7 @@ type explanation struct {
 	URL       string             `json:"url"`
 	From      string             `json:"from"`
 	Policy    string             `json:"policy"`
+	Digest    string             `json:"policy_sha256"`
 	Verdict   string             `json:"verdict"` // allow, deny, or "pending" where the address decides
 	Rule      string             `json:"rule"`
 	Reason    string             `json:"reason,omitempty"`
@@ -50,7 +52,7 @@ type addressVerdict struct {
 
 func explainCommand() *cobra.Command {
 	var file, from, method string
-	var offline bool
+	var offline, asReverse bool
 	cmd := &cobra.Command{
 		Use:   "explain URL",
 		Short: "Show the verdict, its rule, the addresses and the cache's decision for a URL",
@@ -72,12 +74,12 @@ file is asked alone, with an empty cache. For a tunnel write host:port with
 				err = adminCall(p, http.MethodGet, "/api/explain", q, &ex)
 			}
 			if offline || errors.Is(err, errNotRunning) {
-				ex, err = explainOffline(file, q)
+				ex, err = explainOffline(p, modeOf(asReverse), q)
 			}
 			if err != nil {
 				return err
 			}
-			ex.print(cmd.OutOrStdout())
+			ex.print(cmd.OutOrStdout(), p)
 			return nil
 		},
 	}
@@ -85,22 +87,15 @@ file is asked alone, with an empty cache. For a tunnel write host:port with
 	cmd.Flags().StringVar(&from, "from", "127.0.0.1", "client `address` that asks")
 	cmd.Flags().StringVarP(&method, "method", "X", http.MethodGet, "request `method`")
 	cmd.Flags().BoolVar(&offline, "offline", false, "ask the policy file alone, not the running proxy")
+	cmd.Flags().BoolVar(&asReverse, "reverse", false, "without a running proxy: explain the [reverse] side")
 	return cmd
 }
 
 // explainOffline builds the same engine that serve would, without listening.
-func explainOffline(file string, q url.Values) (explanation, error) {
-	p, err := loadPolicy(file)
-	if err != nil {
-		return explanation{}, err
-	}
+func explainOffline(p *policy.Policy, mode string, q url.Values) (explanation, error) {
 	memory, err := store.NewMemory(0)
 	if err != nil {
 		return explanation{}, err
-	}
-	mode := modeForward
-	if len(p.Config.Reverse.Sites) > 0 && len(p.Config.Forward.Listen) == 0 {
-		mode = modeReverse
 	}
 	e := &engine{mode: mode, cache: cache.New(memory), tunnels: edge.NewTunnels(), log: slog.New(slog.DiscardHandler)}
 	l, err := e.build(p, nil)
@@ -136,7 +131,7 @@ func (e *engine) explain(ctx context.Context, q url.Values) (explanation, error)
 	if err != nil {
 		return explanation{}, err
 	}
-	ex := explanation{Method: method, From: client.String(), Policy: l.policy.Source(), URL: t.HostPort()}
+	ex := explanation{Method: method, From: client.String(), Policy: l.policy.Source(), Digest: l.policy.Digest, URL: t.HostPort()}
 	if u != nil {
 		ex.URL = u.String()
 	}
@@ -227,7 +222,8 @@ func (ex *explanation) resolve(ctx context.Context, l *live, t target.Target, j 
 	}
 }
 
-func (ex explanation) print(w io.Writer) {
+// print shows the explanation; asked is the policy that the user named.
+func (ex explanation) print(w io.Writer, asked *policy.Policy) {
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(w, "%-10s %s\n", name, fmt.Sprintf(format, args...))
 	}
@@ -245,6 +241,9 @@ func (ex explanation) print(w io.Writer) {
 	}
 	if ex.Cache != nil {
 		printCache(line, ex.Cache)
+	}
+	if ex.Digest != asked.Digest {
+		line("note", "the running proxy has another policy in force than %s; --offline asks that", asked.Source())
 	}
 	if ex.Offline {
 		line("note", "no running proxy was asked: the cache above is empty")

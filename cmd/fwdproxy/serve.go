@@ -37,6 +37,13 @@ const (
 	modeReverse = "reverse"
 )
 
+func modeOf(reverse bool) string {
+	if reverse {
+		return modeReverse
+	}
+	return modeForward
+}
+
 func serveCommand() *cobra.Command {
 	var file string
 	var asReverse bool
@@ -53,11 +60,7 @@ reload; a file with a problem keeps the old policy.`,
 			if err != nil {
 				return err
 			}
-			mode := modeForward
-			if asReverse {
-				mode = modeReverse
-			}
-			return serve(mode, p, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			return serve(modeOf(asReverse), p, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	policyFlag(cmd, &file)

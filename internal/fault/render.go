@@ -28,6 +28,7 @@ func Render(e *Error, name string, accept []string, requestID string) Page {
 	if view.What == "" {
 		view.What = strings.ReplaceAll(string(e.Kind), "_", " ")
 	}
+	view.What = strings.ToUpper(view.What[:1]) + view.What[1:] + "."
 	var b bytes.Buffer
 	kind := "text/plain; charset=utf-8"
 	if prefersHTML(accept) {
