@@ -17,7 +17,7 @@ func checkCommand() *cobra.Command {
 		Long: `Report every problem of a policy file at once, each with its line, its key and
 what would be right. The exit code is 1 if there is one. Warnings (a rule that
 can never match) do not count.`,
-		Args: cobra.ExactArgs(1),
+		Args: one("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p, err := policy.Load(args[0], fwdproxy.DefaultPolicy)
 			var bad *policy.Error

@@ -62,7 +62,7 @@ what the cache decides, and why. The running proxy answers, from the code and
 the cache that serve requests. Where none runs, or with --offline, the policy
 file is asked alone, with an empty cache. For a tunnel write host:port with
 --method CONNECT.`,
-		Args: cobra.ExactArgs(1),
+		Args: one("URL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p, err := loadPolicy(file)
 			if err != nil {

@@ -59,6 +59,9 @@ Without a command it serves. The policy is the file named with --policy, else
 	root.Flags().AddFlagSet(serve.Flags())
 	root.AddCommand(serve, checkCommand(), explainCommand(), reloadCommand(), versionCommand())
 	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return fmt.Errorf("%w; see %s --help", err, c.CommandPath())
+	})
 	return root
 }
 
@@ -70,6 +73,16 @@ func versionString() string {
 		return info.Main.Version
 	}
 	return "devel"
+}
+
+// one demands exactly one argument, and names it.
+func one(what string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return fmt.Errorf("%s takes one %s, and got %d; see %s --help", c.CommandPath(), what, len(args), c.CommandPath())
+		}
+		return nil
+	}
 }
 
 func versionCommand() *cobra.Command {
