@@ -88,11 +88,24 @@ func Load(file, embedded string) (*Policy, error) {
 		text, name = string(b), file
 	}
 	p, problems := compile(text, filepath.Dir(file))
+	if file != "" && isBlank(text) {
+		problems.Add("", "copy the default policy.toml and change that", "the policy is empty, and would deny everything")
+	}
 	if len(problems) > 0 {
 		return nil, &Error{File: name, Problems: problems}
 	}
 	p.File = file
 	return p, nil
+}
+
+// isBlank reports whether the text has nothing but comments and space.
+func isBlank(text string) bool {
+	for line := range strings.Lines(text) {
+		if line = strings.TrimSpace(line); line != "" && line[0] != '#' {
+			return false
+		}
+	}
+	return true
 }
 
 // compile turns the text into a policy; relative paths in it are seen from dir.

@@ -120,7 +120,7 @@ func (l *live) listen(mode string) []string {
 
 // reload loads the policy again and swaps it in whole. On any error the old
 // one stays. It reports whether anything changed.
-func (e *engine) reload(file, embedded string, ls *listeners) (changed bool, err error) {
+func (e *engine) reload(embedded string, ls *listeners) (changed bool, err error) {
 	e.reloadMu.Lock()
 	defer e.reloadMu.Unlock()
 	old := e.current.Load()
@@ -130,7 +130,7 @@ func (e *engine) reload(file, embedded string, ls *listeners) (changed bool, err
 			e.log.Error("reload failed; the old policy stays", "policy", old.policy.Source(), "error", err)
 		}
 	}()
-	p, err := policy.Load(file, embedded)
+	p, err := old.policy.Reload(embedded)
 	if err != nil {
 		return false, err
 	}

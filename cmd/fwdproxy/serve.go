@@ -268,7 +268,7 @@ func (s *server) run() error {
 	ctx, stopWatching := context.WithCancel(context.Background())
 	defer stopWatching()
 	if s.current.Load().policy.File != "" {
-		err := policy.Watch(ctx, s.watched, func() { _ = s.reloadNow() })
+		err := policy.Watch(ctx, func() []string { return s.current.Load().policy.Files() }, func() { _ = s.reloadNow() })
 		if err != nil {
 			s.log.Warn("the policy file is not watched; send SIGHUP after a change", "error", err)
 		}
@@ -292,17 +292,11 @@ func (s *server) run() error {
 	}
 }
 
-func (s *server) watched() []string {
-	p := s.current.Load().policy
-	return append([]string{p.File}, p.Lists...)
-}
-
 func (s *server) reloadNow() error {
-	file := s.current.Load().policy.File
-	if file == "" {
+	if s.current.Load().policy.File == "" {
 		return errNoPolicyFile
 	}
-	changed, err := s.reload(file, fwdproxy.DefaultPolicy, s.listeners)
+	changed, err := s.reload(fwdproxy.DefaultPolicy, s.listeners)
 	if changed {
 		s.noteOwnAddrs()
 	}
