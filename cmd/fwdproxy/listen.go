@@ -11,7 +11,7 @@ import (
 	"syscall"
 )
 
-// limitListener accepts only while a place is free. It hands out the plain
+// limitListener hands out a connection only while a place is free. It hands out the plain
 // connections, so that splice(2) and sendfile(2) still see them; a place is
 // given back through release, by the server's ConnState.
 type limitListener struct {
@@ -22,16 +22,19 @@ type limitListener struct {
 }
 
 func (l *limitListener) Accept() (net.Conn, error) {
-	select {
-	case l.places <- struct{}{}:
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
+	// The place comes after the connection: a listener that waits for clients
+	// must not hold one that another could use.
 	c, err := l.Listener.Accept()
 	if err != nil {
-		<-l.places
+		return nil, err
 	}
-	return c, err
+	select {
+	case l.places <- struct{}{}:
+		return c, nil
+	case <-l.closed:
+		c.Close()
+		return nil, net.ErrClosed
+	}
 }
 
 func (l *limitListener) Close() error {
