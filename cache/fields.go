@@ -3,7 +3,6 @@ package cache
 import (
 	"iter"
 	"net/http"
-	"net/textproto"
 	"strings"
 	"time"
 )
@@ -21,15 +20,18 @@ func elements(line string) iter.Seq[string] {
 			case c == '\\' && quoted:
 				i++
 			case c == ',' && !quoted:
-				if !yield(textproto.TrimString(line[start:i])) {
+				if !yield(trim(line[start:i])) {
 					return
 				}
 				start = i + 1
 			}
 		}
-		yield(textproto.TrimString(line[start:]))
+		yield(trim(line[start:]))
 	}
 }
+
+// trim removes optional whitespace (RFC 9110, Section 5.6.3).
+func trim(s string) string { return strings.Trim(s, " \t") }
 
 // parseDate reads an HTTP-date in any of its three forms (RFC 9110, Section
 // 5.6.7), whatever the case of its letters. A zone other than GMT is an error.

@@ -101,7 +101,7 @@ func ageValue(h http.Header) seconds {
 	if i := strings.IndexByte(value, ','); i >= 0 {
 		value = value[:i]
 	}
-	value = strings.Trim(value, " \t")
+	value = trim(value)
 	var n seconds
 	for i := range len(value) {
 		c := value[i]

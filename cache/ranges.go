@@ -34,7 +34,7 @@ func selectRange(h http.Header, r *record, size int64) (span, rangeVerdict) {
 	if !ok || !strings.EqualFold(unit, "bytes") {
 		return whole, wholeBody
 	}
-	a, b, ok := strings.Cut(strings.Trim(spec, " \t"), "-")
+	a, b, ok := strings.Cut(trim(spec), "-")
 	if !ok {
 		return whole, wholeBody
 	}

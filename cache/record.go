@@ -234,7 +234,8 @@ func (d *decoder) header() http.Header {
 		return nil
 	}
 	d.b = nil
-	h, all := make(http.Header, names), make([]string, 0, lines)
+	// A response adds Age, Content-Length and Cache-Status.
+	h, all := make(http.Header, names+3), make([]string, 0, lines)
 	cut := func(n int) (s string) {
 		if n > len(text) {
 			d.fail()

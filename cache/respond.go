@@ -14,21 +14,18 @@ func (t *Transport) fromStore(q *query, e *entry, result Result, st status, now 
 	h, size := e.rec.header, e.obj.Size
 	setAge(h, e.rec, now)
 	if notModified(q.req.Header, e.rec) {
-		report(q.ctx, result, st.String(t.name))
-		return t.reply(q.req, http.StatusNotModified, notModifiedHeader(h), http.NoBody, -1, st), nil
+		return t.reply(q, http.StatusNotModified, notModifiedHeader(h), http.NoBody, -1, result, st), nil
 	}
 	if q.req.Method == http.MethodHead {
-		report(q.ctx, result, st.String(t.name))
-		return t.reply(q.req, e.rec.status, h, http.NoBody, size, st), nil
+		return t.reply(q, e.rec.status, h, http.NoBody, size, result, st), nil
 	}
 	part, verdict := selectRange(q.req.Header, e.rec, size)
 	code := e.rec.status
 	switch verdict {
 	case rangeOutsideAll:
-		report(q.ctx, result, st.String(t.name))
 		h = notModifiedHeader(h)
 		h["Content-Range"] = []string{"bytes */" + decimal(size)}
-		return t.reply(q.req, http.StatusRequestedRangeNotSatisfiable, h, http.NoBody, 0, st), nil
+		return t.reply(q, http.StatusRequestedRangeNotSatisfiable, h, http.NoBody, 0, result, st), nil
 	case partOfBody:
 		code = http.StatusPartialContent
 		h["Content-Range"] = []string{contentRange(part, size)}
@@ -40,20 +37,21 @@ func (t *Transport) fromStore(q *query, e *entry, result Result, st status, now 
 			return nil, err
 		}
 	}
-	report(q.ctx, result, st.String(t.name))
-	return t.reply(q.req, code, h, body, part.n, st), nil
+	return t.reply(q, code, h, body, part.n, result, st), nil
 }
 
-// reply makes a response. A length below 0 is not known; it goes into
-// Content-Length where a status has one.
-func (t *Transport) reply(req *http.Request, code int, h http.Header, body io.ReadCloser, length int64, st status) *http.Response {
+// reply makes a response and reports it. A length below 0 is not known; it
+// goes into Content-Length where a status has one.
+func (t *Transport) reply(q *query, code int, h http.Header, body io.ReadCloser, length int64, result Result, st status) *http.Response {
 	if length >= 0 && code != http.StatusNoContent {
 		h["Content-Length"] = []string{decimal(length)}
 	}
-	addStatus(h, st.String(t.name))
+	member := st.String(t.name)
+	addStatus(h, member)
+	report(q.ctx, result, member)
 	return &http.Response{
 		StatusCode: code, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: h, Body: body, ContentLength: length, Request: req,
+		Header: h, Body: body, ContentLength: length, Request: q.req,
 	}
 }
 

@@ -185,8 +185,7 @@ func (t *Transport) lead(q *query, f *flight, dec Decision) (res *http.Response,
 			f.keep()
 			out.reader.Close()
 			st.fwdStatus = out.answered
-			report(q.ctx, result, st.String(t.name))
-			return t.reply(q.req, http.StatusNotModified, notModifiedHeader(out.rec.header), http.NoBody, -1, st), false, nil
+			return t.reply(q, http.StatusNotModified, notModifiedHeader(out.rec.header), http.NoBody, -1, result, st), false, nil
 		}
 		out.res.Body = out.reader
 	case direct:
@@ -252,10 +251,9 @@ func (t *Transport) share(q *query, f *flight, st status, now time.Time) (*http.
 	if notModified(q.req.Header, out.rec) {
 		f.leave()
 		q.hop.Used(out.rec.addr, "NONE")
-		report(q.ctx, Hit, st.String(t.name))
 		h := notModifiedHeader(out.rec.header)
 		setAge(h, out.rec, now)
-		return t.reply(q.req, http.StatusNotModified, h, http.NoBody, -1, st), false, nil
+		return t.reply(q, http.StatusNotModified, h, http.NoBody, -1, Hit, st), false, nil
 	}
 	body, ok := f.attach(q.ctx)
 	if !ok {
@@ -264,10 +262,9 @@ func (t *Transport) share(q *query, f *flight, st status, now time.Time) (*http.
 		return nil, true, nil
 	}
 	q.hop.Used(out.rec.addr, "NONE")
-	report(q.ctx, Hit, st.String(t.name))
 	h := out.rec.header.Clone()
 	setAge(h, out.rec, now)
-	return t.reply(q.req, out.rec.status, h, body, out.fill.size, st), false, nil
+	return t.reply(q, out.rec.status, h, body, out.fill.size, Hit, st), false, nil
 }
 
 // instead answers where the next hop gave nothing that could be used: with

@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// ErrIdle means that no byte passed either way for the idle time.
+// ErrIdle means that no byte passed either way for the idle time, or that one
+// side took nothing for twice as long.
 var ErrIdle = errors.New("no byte passed for the idle time")
 
 // Side is one end of a tunnel.
@@ -27,21 +28,23 @@ type Result struct {
 	Err      error // why it ended; nil when both sides had sent all
 }
 
-// piece bounds one copy, so that a busy tunnel is seen to be alive.
-const piece = 1 << 20
+// piece bounds one copy: what a side must take within twice the idle time.
+const piece = 256 << 10
 
 // Relay passes bytes both ways, each half-close too, until both sides are
-// done, one breaks off, ctx is done, or no byte passes for idle to twice idle.
-// Both connections are closed when it returns. Between plain TCP connections
-// the bytes do not leave the kernel (splice(2)).
+// done, one breaks off, ctx is done, no byte passes for idle to twice idle, or
+// a side takes nothing for twice idle. What a side sent before it broke off is
+// delivered (RFC 9110, Section 9.3.6). Both connections are closed when it
+// returns. Between plain TCP connections the bytes do not leave the kernel
+// (splice(2)).
 func Relay(ctx context.Context, client, server Side, idle time.Duration) Result {
 	stop := context.AfterFunc(ctx, func() { client.Conn.Close(); server.Conn.Close() })
-	defer stop()
 	defer client.Conn.Close()
 	defer server.Conn.Close()
 
-	up := &flow{from: client, to: server.Conn, idle: idle}
-	down := &flow{from: server, to: client.Conn, idle: idle}
+	begun, failed := time.Now(), make(chan error, 2)
+	up := &flow{from: client, to: server.Conn, idle: idle, begun: begun, failed: failed}
+	down := &flow{from: server, to: client.Conn, idle: idle, begun: begun, failed: failed}
 	up.other, down.other = down, up
 	var wg sync.WaitGroup
 	wg.Go(up.run)
@@ -49,13 +52,13 @@ func Relay(ctx context.Context, client, server Side, idle time.Duration) Result 
 	wg.Wait()
 
 	res := Result{Up: up.bytes, Down: down.bytes}
-	switch {
-	case ctx.Err() != nil:
+	if !stop() { // ctx closed them
 		res.Err = context.Cause(ctx)
-	case up.failed != nil && (down.failed == nil || errors.Is(down.failed, net.ErrClosed)):
-		res.Err = up.failed
+		return res
+	}
+	select {
+	case res.Err = <-failed: // the first, which the second may follow from
 	default:
-		res.Err = down.failed
 	}
 	return res
 }

@@ -1,11 +1,13 @@
 package upstream
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"fwdproxy/internal/header"
@@ -16,24 +18,21 @@ import (
 func (c *conn) response(req *http.Request, res *http.Response, f framing, up *upload, stop func() bool) *http.Response {
 	res.Request = req
 	keep := keepsAlive(res) && (f.chunked || f.length >= 0)
-	b := &responseBody{c: c, keep: keep, up: up, req: req, stop: stop}
+	b := &responseBody{c: c, keep: keep, up: up, ctx: req.Context(), stop: stop}
 	res.ContentLength = f.length
 	switch {
-	case res.StatusCode == http.StatusSwitchingProtocols:
-		return c.switchedResponse(req, res, up, stop)
 	case f.chunked:
-		delete(res.Header, "Content-Length")
 		b.src = &chunkedReader{r: c.r, trailer: func(h http.Header) { setTrailer(res, h) }}
 		res.Trailer = announced(res.Header)
 	case f.length < 0:
-		b.src = c.r
+		b.src = closeReader{c}
 	default:
 		b.src = &fixedReader{r: c.r, left: f.length}
 	}
 	header.RemoveHopByHop(res.Header)
 	res.Body = b
 	if f.length == 0 {
-		// The length of what HEAD, 204 and 304 are about stays in the header.
+		// The length of what HEAD is about stays in the header.
 		if req.Method == http.MethodHead {
 			res.ContentLength = contentLength(res.Header)
 		}
@@ -44,27 +43,30 @@ func (c *conn) response(req *http.Request, res *http.Response, f framing, up *up
 	return res
 }
 
-// switchedResponse is a 101: its body is the connection, with what came behind
-// the head.
-func (c *conn) switchedResponse(req *http.Request, res *http.Response, up *upload, stop func() bool) *http.Response {
+// switched is a 101: its body is the connection, with what came behind the
+// head.
+func (c *conn) switched(req *http.Request, res *http.Response, stop func() bool) *http.Response {
 	protocol := res.Header.Get("Upgrade")
 	header.RemoveHopByHop(res.Header)
+	delete(res.Header, "Content-Length") // it has none (RFC 9110, Section 8.6)
 	res.Header.Set("Upgrade", protocol)
-	_ = up.abandon(req)
 	if stop() {
 		_ = c.net.SetDeadline(time.Time{})
 	}
 	early, _ := c.r.Peek(c.r.Buffered())
-	res.Body = &Switched{conn: c.net, early: append([]byte(nil), early...), leave: c.leave}
+	s := &Switched{conn: c.net, early: append([]byte(nil), early...)}
+	s.over = sync.OnceFunc(func() { c.leave(); c.t.open.Add(-1) })
+	c.returnReader()
+	res.Request, res.Body = req, s
 	return res
 }
 
-// Switched is the body of a 101: the connection itself.
+// Switched is the body of a 101: the connection itself. It outlives the
+// request's context.
 type Switched struct {
 	conn  net.Conn
 	early []byte
-	leave func()
-	once  sync.Once
+	over  func()
 }
 
 // NetConn returns the connection and what was read from it already. Whoever
@@ -84,7 +86,7 @@ func (s *Switched) Write(p []byte) (int, error) { return s.conn.Write(p) }
 
 // Close closes the connection.
 func (s *Switched) Close() error {
-	s.once.Do(s.leave)
+	s.over()
 	return s.conn.Close()
 }
 
@@ -95,7 +97,7 @@ type responseBody struct {
 	src  io.Reader
 	keep bool // after a clean end the connection may take another request
 	up   *upload
-	req  *http.Request
+	ctx  context.Context // the request's
 	stop func() bool
 
 	mu     sync.Mutex // one reads or closes at a time
@@ -122,7 +124,10 @@ func (b *responseBody) Read(p []byte) (int, error) {
 	case err == io.EOF:
 		b.finish(b.keep)
 	case err != nil:
-		b.failed = transportFault(b.req.Context(), err)
+		if cause := b.up.failure(); cause != nil {
+			err = cause // what broke the request's own body says more
+		}
+		b.failed = bodyFault(b.ctx, err)
 		b.finish(false)
 		err = b.failed
 	}
@@ -152,13 +157,40 @@ func (b *responseBody) finish(keep bool) {
 	b.done = true
 	b.state.Unlock()
 	running := b.stop()
-	complete := b.up.complete()
-	_ = b.up.abandon(b.req)
-	if keep && running && complete && b.c.r.Buffered() == 0 {
+	// A Close that came while the last Read was under way interrupted it.
+	if b.up.settle() && keep && running && !b.c.interrupted() && b.c.r.Buffered() == 0 {
 		b.c.release()
 		return
 	}
 	b.c.close()
+}
+
+// closeReader reads a body that ends with the connection. Over TLS only a
+// closure alert is its end; without, somebody may have cut it (RFC 9112,
+// Section 9.8).
+type closeReader struct{ c *conn }
+
+func (r closeReader) Read(p []byte) (int, error) {
+	n, err := r.c.r.Read(p)
+	if err == io.EOF && r.c.cutOff() {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+// endSeen is a TCP connection under TLS that remembers whether it was read to
+// its end, which TLS itself reports no differently from a closure alert.
+type endSeen struct {
+	net.Conn
+	end atomic.Bool
+}
+
+func (e *endSeen) Read(p []byte) (int, error) {
+	n, err := e.Conn.Read(p)
+	if err == io.EOF {
+		e.end.Store(true)
+	}
+	return n, err
 }
 
 // fixedReader reads a body of known length; an early end is an error (RFC

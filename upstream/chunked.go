@@ -4,11 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"io"
-	"maps"
 	"net/http"
 	"net/textproto"
 	"slices"
 	"strconv"
+	"strings"
 
 	"fwdproxy/internal/header"
 )
@@ -100,30 +100,23 @@ func (c *chunkedReader) end() error {
 	}
 }
 
-// line returns a line of at most most bytes, CRLF included, without it.
+// line returns a line of at most most bytes, CRLF included, without it, valid
+// until the next read.
 func (c *chunkedReader) line(most int) ([]byte, error) {
-	var whole []byte
-	for {
-		b, err := c.r.ReadByte()
-		if err != nil {
-			if err == io.EOF {
-				err = io.ErrUnexpectedEOF
-			}
-			return nil, err
-		}
-		if len(whole) >= most {
-			return nil, malformed("a line in a chunked body that does not end")
-		}
-		whole = append(whole, b)
-		if b != '\n' {
-			continue
-		}
-		line, ok := bytes.CutSuffix(whole, []byte("\r\n"))
-		if !ok || bytes.ContainsAny(line, "\r\x00") {
-			return nil, malformed("a bare CR or LF in a chunked body")
-		}
-		return line, nil
+	whole, err := c.r.ReadSlice('\n')
+	switch {
+	case err == bufio.ErrBufferFull, err == nil && len(whole) > most:
+		return nil, malformed("a line in a chunked body that does not end")
+	case err == io.EOF:
+		return nil, io.ErrUnexpectedEOF
+	case err != nil:
+		return nil, err
 	}
+	line, ok := bytes.CutSuffix(whole, []byte("\r\n"))
+	if !ok || bytes.ContainsAny(line, "\r\x00") {
+		return nil, malformed("a bare CR, LF or a NUL in a chunked body")
+	}
+	return line, nil
 }
 
 func orMalformed(err error, what string) error {
@@ -133,16 +126,17 @@ func orMalformed(err error, what string) error {
 	return malformed(what)
 }
 
-// noTrailer are fields that a trailer section must not carry: framing, routing,
-// modifiers, authentication, and what describes the content (RFC 9110, Section
-// 6.5.1).
+// noTrailer are fields that a trailer section must not carry: routing,
+// modifiers, authentication and control (RFC 9110, Section 6.5.1). Framing is
+// hop-by-hop, and what describes the content begins with Content-.
 var noTrailer = []string{
-	"Age", "Authorization", "Cache-Control", "Content-Encoding", "Content-Length", "Content-Range", "Content-Type", "Cookie",
-	"Date", "Expires", "Host", "Location", "Retry-After", "Set-Cookie", "Trailer", "Vary", "Warning", "Www-Authenticate",
+	"Age", "Authorization", "Cache-Control", "Cookie", "Date", "Expires", "Host", "Location",
+	"Pragma", "Retry-After", "Set-Cookie", "Vary", "Via", "Warning", "Www-Authenticate",
 }
 
-// announced returns the fields that Trailer names, without values, as
-// http.Response wants them; nil for none.
+// announced returns the fields that Trailer names and that may stand in a
+// trailer section, without values, as http.Response wants them; nil for none.
+// What is not announced is dropped (RFC 9112, Section 7.1.2).
 func announced(h http.Header) http.Header {
 	var t http.Header
 	for _, name := range header.Tokens(h, "Trailer") {
@@ -158,7 +152,7 @@ func announced(h http.Header) http.Header {
 }
 
 func allowedTrailer(name string) bool {
-	if slices.Contains(noTrailer, name) {
+	if slices.Contains(noTrailer, name) || strings.HasPrefix(name, "Content-") && name != "Content-Digest" {
 		return false
 	}
 	h := http.Header{name: {""}}
@@ -168,7 +162,7 @@ func allowedTrailer(name string) bool {
 
 // setTrailer fills in the values of what was announced; the rest is dropped.
 func setTrailer(res *http.Response, h http.Header) {
-	for name := range maps.Keys(res.Trailer) {
+	for name := range res.Trailer {
 		if values, ok := h[name]; ok {
 			res.Trailer[name] = values
 		} else {

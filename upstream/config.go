@@ -8,6 +8,7 @@
 package upstream
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -94,7 +95,8 @@ func (c Config) Validate() problem.List {
 	if c.MaxHeaders < 16 || c.MaxHeaders > 10000 {
 		p.Add("upstream.max_headers", "write a number from 16 to 10000", "%d is out of range", c.MaxHeaders)
 	}
-	for name, addrs := range c.Hosts {
+	for _, name := range slices.Sorted(maps.Keys(c.Hosts)) {
+		addrs := c.Hosts[name]
 		key := "upstream.hosts." + strconv.Quote(name)
 		if canonical, addr, err := target.ParseHost(name); err != nil || addr.IsValid() {
 			p.Add(key, "", "%q is not a host name", name)
@@ -105,7 +107,7 @@ func (c Config) Validate() problem.List {
 			p.Add(key, `write for example ["192.0.2.1"]`, "there is no address")
 		}
 		for _, a := range addrs {
-			if _, err := netip.ParseAddr(a); err != nil {
+			if addr, err := netip.ParseAddr(a); err != nil || addr.Zone() != "" {
 				p.Add(key, `write for example "192.0.2.1"`, "%q is not an IP address", a)
 			}
 		}

@@ -145,7 +145,7 @@ func (t *Transport) race(ctx context.Context, addrs []netip.AddrPort) (net.Conn,
 		next++
 		running++
 		go func() {
-			conn, err := t.dialer.DialContext(ctx, "tcp", a.String())
+			conn, err := t.dial(ctx, "tcp", a.String())
 			select {
 			case results <- attempt{conn, a, err}:
 			case <-ctx.Done():
@@ -189,7 +189,7 @@ func (t *Transport) race(ctx context.Context, addrs []netip.AddrPort) (net.Conn,
 
 // handshake makes conn a verified TLS connection to host.
 func (t *Transport) handshake(ctx context.Context, conn net.Conn, host string) (net.Conn, error) {
-	c := tls.Client(conn, &tls.Config{
+	c := tls.Client(&endSeen{Conn: conn}, &tls.Config{
 		ServerName: host,
 		RootCAs:    t.roots,
 		MinVersion: tls.VersionTLS12,
@@ -197,11 +197,16 @@ func (t *Transport) handshake(ctx context.Context, conn net.Conn, host string) (
 	})
 	if err := c.HandshakeContext(ctx); err != nil {
 		conn.Close()
-		var op *net.OpError
-		if errors.As(err, &op) && op.Op == "remote error" {
+		if alerted(err) {
 			return nil, dialFault(ctx, err, fault.TLSAlertReceived, "the next hop refused the TLS handshake")
 		}
 		return nil, dialFault(ctx, err, fault.TLSProtocolError, "the TLS handshake with the next hop failed")
 	}
 	return c, nil
+}
+
+// alerted reports whether the other side ended TLS with an alert.
+func alerted(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "remote error"
 }

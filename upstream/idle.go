@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 )
@@ -12,11 +13,12 @@ type idleSet struct {
 	max, maxPerKey int
 	keep           time.Duration
 
-	mu     sync.Mutex
-	byKey  map[string][]*conn // the latest last
-	count  int
-	closed bool
-	sweep  *time.Timer // runs while count > 0
+	mu       sync.Mutex
+	byKey    map[string][]*conn // the latest last, but for those that a request was refused
+	count    int
+	closed   bool
+	sweep    *time.Timer
+	sweeping bool // the timer runs
 }
 
 func newIdleSet(most, perKey int, keep time.Duration) *idleSet {
@@ -24,48 +26,45 @@ func newIdleSet(most, perKey int, keep time.Duration) *idleSet {
 }
 
 // take returns the latest connection for the key that is alive and whose
-// address usable accepts, or nil.
+// address usable accepts, or nil. What usable refuses is kept for others.
 func (s *idleSet) take(key string, usable func(netip.AddrPort) bool) *conn {
-	for {
-		c := s.pop(key, usable)
-		if c == nil || c.alive() {
-			return c
+	var refused []*conn
+	defer func() {
+		for _, c := range refused {
+			s.add(c)
 		}
-		c.close()
-	}
-}
-
-func (s *idleSet) pop(key string, usable func(netip.AddrPort) bool) *conn {
-	s.mu.Lock()
-	list := s.byKey[key]
-	s.mu.Unlock()
-	// Asking the policy takes no lock; another may take the connection meanwhile.
-	for i := len(list) - 1; i >= 0; i-- {
-		if c := list[i]; usable(c.addr) && s.remove(key, c) {
+	}()
+	for {
+		c := s.pop(key)
+		switch {
+		case c == nil:
+			return nil
+		case !usable(c.addr): // asks the policy, so not under the lock
+			refused = append(refused, c)
+		case !c.alive():
+			c.close()
+		default:
 			c.reused = true
 			return c
 		}
 	}
-	return nil
 }
 
-func (s *idleSet) remove(key string, c *conn) bool {
+func (s *idleSet) pop(key string) *conn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	list := s.byKey[key]
-	for i := len(list) - 1; i >= 0; i-- {
-		if list[i] != c {
-			continue
-		}
-		s.set(key, append(append([]*conn(nil), list[:i]...), list[i+1:]...))
-		s.count--
-		return true
+	if len(list) == 0 {
+		return nil
 	}
-	return false
+	last := len(list) - 1
+	c := list[last]
+	list[last] = nil
+	s.set(key, list[:last])
+	s.count--
+	return c
 }
 
-// set replaces a list. Lists are never changed in place, since pop reads them
-// without the lock.
 func (s *idleSet) set(key string, list []*conn) {
 	if len(list) == 0 {
 		delete(s.byKey, key)
@@ -74,66 +73,92 @@ func (s *idleSet) set(key string, list []*conn) {
 	s.byKey[key] = list
 }
 
-// put keeps c, or closes it when the set is full or closed.
+// put keeps c from now on.
 func (s *idleSet) put(c *conn) {
+	c.since = time.Now()
+	s.add(c)
+}
+
+// add keeps c, or closes it when the set is full or closed.
+func (s *idleSet) add(c *conn) {
+	if !s.hold(c) {
+		c.close()
+	}
+}
+
+func (s *idleSet) hold(c *conn) bool {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	list := s.byKey[c.key]
 	if s.closed || s.count >= s.max || len(list) >= s.maxPerKey {
-		s.mu.Unlock()
-		c.close()
+		return false
+	}
+	s.byKey[c.key] = append(list, c)
+	s.count++
+	if !s.sweeping {
+		s.sweeping = true
+		s.sweepIn(s.keep)
+	}
+	return true
+}
+
+func (s *idleSet) sweepIn(d time.Duration) {
+	if s.sweep == nil {
+		s.sweep = time.AfterFunc(d, s.expire)
 		return
 	}
-	c.since = time.Now()
-	s.set(c.key, append(append([]*conn(nil), list...), c))
-	s.count++
-	if s.count == 1 {
-		s.sweep = time.AfterFunc(s.keep, s.expire)
-	}
-	s.mu.Unlock()
+	s.sweep.Reset(d)
 }
 
 // expire closes what was unused for too long.
 func (s *idleSet) expire() {
-	var old []*conn
-	s.mu.Lock()
-	before := time.Now().Add(-s.keep)
-	next := s.keep
-	for key, list := range s.byKey {
-		n := 0
-		for n < len(list) && !list[n].since.After(before) {
-			n++
-		}
-		if n < len(list) {
-			next = min(next, list[n].since.Sub(before))
-		}
-		if n > 0 {
-			old = append(old, list[:n]...)
-			s.set(key, append([]*conn(nil), list[n:]...))
-			s.count -= n
-		}
-	}
-	if s.count > 0 && !s.closed {
-		s.sweep.Reset(max(next, time.Second))
-	}
-	s.mu.Unlock()
-	for _, c := range old {
+	for _, c := range s.expired(time.Now().Add(-s.keep)) {
 		c.close()
 	}
 }
 
-func (s *idleSet) close() {
+// expired takes out what is unused since before or longer.
+func (s *idleSet) expired(before time.Time) []*conn {
 	s.mu.Lock()
-	lists := s.byKey
-	s.closed, s.byKey, s.count = true, map[string][]*conn{}, 0
-	if s.sweep != nil {
-		s.sweep.Stop()
+	defer s.mu.Unlock()
+	var old []*conn
+	next := s.keep
+	for key, list := range s.byKey {
+		s.set(key, slices.DeleteFunc(list, func(c *conn) bool {
+			age := c.since.Sub(before)
+			if age <= 0 {
+				old = append(old, c)
+				return true
+			}
+			next = min(next, age)
+			return false
+		}))
 	}
-	s.mu.Unlock()
-	for _, list := range lists {
+	s.count -= len(old)
+	s.sweeping = s.count > 0
+	if s.sweeping {
+		s.sweepIn(max(next, s.keep/16)) // not for each connection of many
+	}
+	return old
+}
+
+func (s *idleSet) close() {
+	for _, list := range s.empty() {
 		for _, c := range list {
 			c.close()
 		}
 	}
+}
+
+func (s *idleSet) empty() map[string][]*conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := s.byKey
+	s.closed, s.byKey, s.count = true, map[string][]*conn{}, 0
+	if s.sweep != nil {
+		s.sweep.Stop()
+	}
+	return all
 }
 
 func (s *idleSet) size() int {

@@ -46,10 +46,19 @@ func (p *pool) order(now time.Time) []*peer {
 	for i := range out {
 		out[i] = p.peers[(first+uint64(i))%uint64(len(p.peers))]
 	}
-	if p.least {
-		slices.SortStableFunc(out, func(a, b *peer) int { return cmp.Compare(a.active.Load(), b.active.Load()) })
+	if len(out) == 1 {
+		return out
 	}
-	slices.SortStableFunc(out, func(a, b *peer) int { return cmp.Compare(a.rest(now), b.rest(now)) })
+	busy := make(map[*peer]int64, len(out)) // as they stand now, lest the order change while it is made
+	for _, p := range out {
+		busy[p] = p.active.Load()
+	}
+	slices.SortStableFunc(out, func(a, b *peer) int {
+		if c := cmp.Compare(a.rest(now), b.rest(now)); c != 0 || !p.least {
+			return c
+		}
+		return cmp.Compare(busy[a], busy[b])
+	})
 	return out
 }
 

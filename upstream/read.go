@@ -3,10 +3,10 @@ package upstream
 import (
 	"bufio"
 	"bytes"
-	"errors"
 	"io"
 	"net/http"
 	"net/textproto"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -37,6 +37,7 @@ func readHead(r *bufio.Reader, c Config, answered *bool) (*http.Response, error)
 	if err := parseStatusLine(line, res); err != nil {
 		return nil, err
 	}
+	values := make([]string, 0, 16) // of fields with one line, in one piece
 	for fields := 0; ; fields++ {
 		line, err := h.line()
 		if err != nil {
@@ -52,7 +53,12 @@ func readHead(r *bufio.Reader, c Config, answered *bool) (*http.Response, error)
 		if err != nil {
 			return nil, err
 		}
-		res.Header[name] = append(res.Header[name], value)
+		if known := res.Header[name]; known != nil {
+			res.Header[name] = append(known, value)
+			continue
+		}
+		values = append(values, value)
+		res.Header[name] = values[len(values)-1 : len(values) : len(values)]
 	}
 }
 
@@ -62,27 +68,28 @@ type headReader struct {
 	left int
 }
 
-// line returns the next line without its end, a copy. A bare LF ends a line as
-// well (RFC 9112, Section 2.2); a CR anywhere else is an error.
+// line returns the next line without its end, valid until the next read. A
+// bare LF ends a line as well (RFC 9112, Section 2.2); a CR anywhere else is an
+// error.
 func (h *headReader) line() ([]byte, error) {
-	var whole []byte
-	for {
-		part, err := h.r.ReadSlice('\n')
+	whole, err := h.r.ReadSlice('\n')
+	h.left -= len(whole)
+	if err == bufio.ErrBufferFull {
+		whole = slices.Clone(whole)
+	}
+	for err == bufio.ErrBufferFull && h.left >= 0 {
+		var part []byte
+		part, err = h.r.ReadSlice('\n')
 		h.left -= len(part)
-		if h.left < 0 {
-			return nil, fault.New(fault.ResponseHeaderSize, "the head of the next hop's answer is larger than upstream.max_header allows", nil)
-		}
 		whole = append(whole, part...)
-		if errors.Is(err, bufio.ErrBufferFull) {
-			continue
-		}
-		if err != nil {
-			if err == io.EOF {
-				err = io.ErrUnexpectedEOF
-			}
-			return nil, err
-		}
-		break
+	}
+	switch {
+	case h.left < 0:
+		return nil, fault.New(fault.ResponseHeaderSize, "the head of the next hop's answer is larger than upstream.max_header allows", nil)
+	case err == io.EOF:
+		return nil, io.ErrUnexpectedEOF
+	case err != nil:
+		return nil, err
 	}
 	whole = bytes.TrimSuffix(whole[:len(whole)-1], []byte("\r"))
 	if bytes.ContainsAny(whole, "\r\x00") {
@@ -106,22 +113,21 @@ func parseStatusLine(line []byte, res *http.Response) error {
 	}
 	res.Proto, res.ProtoMajor, res.ProtoMinor = proto, 1, int(proto[7]-'0')
 	res.StatusCode = int(n)
-	res.Status = strings.TrimSpace(rest)
+	res.Status = code + " " + http.StatusText(int(n))
 	return nil
 }
 
 // parseField reads one field line. No folded lines, no space before the colon
 // (RFC 9112, Section 5.1 and 5.2).
 func parseField(line []byte) (name, value string, err error) {
-	i := bytes.IndexByte(line, ':')
-	if i <= 0 {
+	name, value, _ = strings.Cut(string(line), ":")
+	if len(name) == 0 || len(name) == len(line) {
 		return "", "", malformed("a field line without a name and a colon")
 	}
-	name = string(line[:i])
 	if !httpguts.ValidHeaderFieldName(name) {
 		return "", "", malformed("the name of a field")
 	}
-	value = textproto.TrimString(string(line[i+1:]))
+	value = textproto.TrimString(value)
 	if !httpguts.ValidHeaderFieldValue(value) {
 		return "", "", malformed("a control character in a field")
 	}
@@ -140,14 +146,17 @@ func frame(method string, res *http.Response) (framing, error) {
 	coding, lengths := res.Header["Transfer-Encoding"], res.Header["Content-Length"]
 	length := int64(-1)
 	for i, s := range lengths {
-		n, err := strconv.ParseInt(s, 10, 64)
-		if err != nil || n < 0 || s[0] == '+' || s[0] == '-' {
+		n, err := strconv.ParseUint(s, 10, 63)
+		if err != nil {
 			return framing{}, malformed("Content-Length")
 		}
-		if i > 0 && n != length {
+		if i > 0 && int64(n) != length {
 			return framing{}, malformed("two Content-Lengths that differ")
 		}
-		length = n
+		length = int64(n)
+	}
+	if len(lengths) > 1 {
+		res.Header["Content-Length"] = lengths[:1]
 	}
 	if len(coding) > 0 {
 		switch {
@@ -158,6 +167,9 @@ func frame(method string, res *http.Response) (framing, error) {
 		case len(coding) > 1 || !strings.EqualFold(coding[0], "chunked"):
 			return framing{}, malformed("a Transfer-Encoding other than chunked")
 		}
+	}
+	if res.StatusCode == http.StatusNoContent {
+		delete(res.Header, "Content-Length") // it has none (RFC 9110, Section 8.6)
 	}
 	switch {
 	case method == http.MethodHead, res.StatusCode == http.StatusNoContent, res.StatusCode == http.StatusNotModified:

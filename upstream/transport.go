@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"fwdproxy/internal/fault"
@@ -21,10 +22,11 @@ import (
 type Transport struct {
 	cfg      Config
 	resolver *resolver
-	dialer   net.Dialer
+	dial     func(ctx context.Context, network, address string) (net.Conn, error)
 	roots    *x509.CertPool // nil: the system's
 	pools    map[string]*pool
 	idle     *idleSet
+	open     atomic.Int64 // connections, but for tunnels
 }
 
 // New returns a Transport for what Validate and ValidatePools found right. It
@@ -33,6 +35,7 @@ func New(c Config, pools []PoolConfig) (*Transport, error) {
 	t := &Transport{
 		cfg:      c,
 		resolver: newResolver(c),
+		dial:     (&net.Dialer{}).DialContext, // with TCP keep-alive
 		pools:    map[string]*pool{},
 		idle:     newIdleSet(c.MaxIdle, c.MaxIdlePerHost, c.KeepAlive.D()),
 	}
@@ -58,8 +61,12 @@ func New(c Config, pools []PoolConfig) (*Transport, error) {
 // done; requests in flight go on.
 func (t *Transport) Close() { t.idle.close() }
 
-// Stats returns the number of unused connections that are kept.
-func (t *Transport) Stats() (idle int) { return t.idle.size() }
+// Stats returns the number of connections that are kept unused, and of those
+// that are in use; tunnels are not counted.
+func (t *Transport) Stats() (idle, inUse int) {
+	idle = t.idle.size()
+	return idle, max(0, int(t.open.Load())-idle)
+}
 
 // RoundTrip sends the request to the origin of its URL, or to the pool that
 // its Hop names, and returns the answer without hop-by-hop fields. Every error
@@ -86,11 +93,20 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		if err == nil {
 			return res, nil
 		}
-		if again || !c.reused || c.answered || !replayable(req) || ctx.Err() != nil {
+		if again || !c.reused || c.answered || !replayable(req) || !lost(err) {
 			return nil, err
 		}
 	}
 }
+
+// lost reports whether the other side ended the connection, rather than time,
+// the caller or what it said.
+func lost(err error) bool {
+	var f *fault.Error
+	return errors.As(err, &f) && f.Kind == fault.ConnectionTerminated
+}
+
+func hasBody(req *http.Request) bool { return req.Body != nil && req.Body != http.NoBody }
 
 func closeBody(req *http.Request) {
 	if req.Body != nil {
@@ -99,7 +115,7 @@ func closeBody(req *http.Request) {
 }
 
 func replayable(req *http.Request) bool {
-	if req.Body != nil && req.Body != http.NoBody {
+	if hasBody(req) {
 		return false
 	}
 	switch req.Method {
@@ -148,7 +164,7 @@ func (t *Transport) obtain(ctx context.Context, req *http.Request, h *hop.Hop, f
 // obtainPeer returns a connection to the first peer in the pool's order that
 // takes one. Nothing was sent to those that do not.
 func (t *Transport) obtainPeer(ctx context.Context, p *pool, fresh bool) (*conn, error) {
-	var failure error
+	var failure error = fault.New(fault.DestinationUnavailable, "the pool of this site has no server", nil)
 	for _, peer := range p.order(time.Now()) {
 		peer.active.Add(1)
 		key := "pool " + p.name + " " + peer.name
@@ -192,9 +208,26 @@ func transportFault(ctx context.Context, err error) error {
 	if errors.As(err, &timeout) && timeout.Timeout() {
 		return fault.New(fault.ResponseTimeout, "the next hop did not answer in time", err)
 	}
+	if alerted(err) {
+		return fault.New(fault.TLSAlertReceived, "the next hop broke the TLS connection off", err)
+	}
 	var rec tls.RecordHeaderError
 	if errors.As(err, &rec) {
 		return fault.New(fault.TLSProtocolError, "the next hop broke the TLS connection", err)
 	}
 	return fault.New(fault.ConnectionTerminated, "the next hop closed the connection before it answered", err)
+}
+
+// bodyFault is transportFault for an answer that broke off behind its head.
+func bodyFault(ctx context.Context, err error) error {
+	err = transportFault(ctx, err)
+	var f *fault.Error
+	switch {
+	case !errors.As(err, &f):
+	case f.Kind == fault.ResponseTimeout:
+		return fault.New(fault.ConnectionReadTimeout, "the next hop paused for too long in its answer", f.Err)
+	case f.Kind == fault.ConnectionTerminated:
+		return fault.New(fault.ResponseIncomplete, "the next hop closed the connection in the middle of its answer", f.Err)
+	}
+	return err
 }
