@@ -52,7 +52,8 @@ type RuleConfig struct {
 	From []string `toml:"from"`
 	// To holds destinations: "*" (all), ".a.b" (a.b and all below it), "a.b"
 	// (that host alone), addresses, prefixes and "list:NAME". Addresses and
-	// prefixes also hold for the address that a host name resolves to.
+	// prefixes also hold for the address that a host name resolves to; in reverse
+	// mode no address is known, and what hangs on one is denied.
 	To []string `toml:"to"`
 	// Ports are destination ports: numbers, and ranges as "8443-8449".
 	Ports []unit.PortRange `toml:"ports"`
