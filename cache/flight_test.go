@@ -268,6 +268,11 @@ func TestABodyThatBreaksOffIsAnErrorForAllAndNotStored(t *testing.T) { // RFC 91
 			r.ContentLength = 5
 			return r
 		}, errTooLong},
+		"a large Content-Length that is exceeded": {func() *http.Response {
+			r := response(200, strings.Repeat("x", 70010), "Cache-Control: max-age=100", "Content-Length: 70000")
+			r.ContentLength = 70000
+			return r
+		}, errTooLong},
 		"chunks that are cut": {func() *http.Response {
 			return chunked(io.MultiReader(strings.NewReader("1234"), errReader{io.ErrUnexpectedEOF}), "Cache-Control: max-age=100")
 		}, io.ErrUnexpectedEOF},

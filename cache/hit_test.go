@@ -309,7 +309,7 @@ func TestAfterAWhileRequestsWaitForEachOtherAgain(t *testing.T) {
 // Whatever readers, writers, purges and evictions do at once, everybody gets
 // a whole body that belongs to what was asked for.
 func TestUnderLoadEveryBodyIsWholeAndItsOwn(t *testing.T) {
-	body := func(path, v string) string { return strings.Repeat(path+v, 1+len(path)*3000) }
+	body := func(path, v string) string { return strings.Repeat(path+v, 1+len(path)*1000) }
 	b := newBench(t, func(n int, req *http.Request) (*http.Response, error) {
 		if req.Method == "POST" {
 			return response(200, ""), nil
@@ -331,7 +331,7 @@ func TestUnderLoadEveryBodyIsWholeAndItsOwn(t *testing.T) {
 	for g := range 8 {
 		wg.Go(func() {
 			r := rand.New(rand.NewPCG(uint64(g), 1))
-			for range 150 {
+			for range 80 {
 				path := "/" + strings.Repeat("p", r.IntN(12))
 				v := fmt.Sprint(r.IntN(3))
 				switch r.IntN(10) {

@@ -226,7 +226,7 @@ func TestWhatDoesNotFitIsRefused(t *testing.T) {
 }
 
 func TestTheLargestObjectFitsNextToItself(t *testing.T) {
-	for _, size := range []int64{MinMemory, 16 << 20, 64 << 20} {
+	for _, size := range []int64{MinMemory, 16 << 20} {
 		m := newMemory(t, size)
 		body := content(1, int(MaxObject(size)))
 		for i := range 2 {
@@ -245,7 +245,7 @@ func TestTheLargestObjectFitsNextToItself(t *testing.T) {
 }
 
 func TestFilledTenTimesOverItStaysWithinItsSize(t *testing.T) {
-	const size = 16 << 20
+	const size = 8 << 20
 	m := newMemory(t, size)
 	r := rand.New(rand.NewPCG(1, 2))
 	total := 0
@@ -271,7 +271,7 @@ func TestManyAtOnceReadWholeObjectsOrNone(t *testing.T) {
 	for g := range 8 {
 		wg.Go(func() {
 			r := rand.New(rand.NewPCG(uint64(g), 3))
-			for range 150 {
+			for range 80 {
 				i := r.IntN(30)
 				n := 1 + i*7001
 				switch r.IntN(5) {
