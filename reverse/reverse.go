@@ -63,7 +63,7 @@ func (s *Settings) serve(x *edge.Exchange, r *http.Request) error {
 		return err
 	}
 	out := x.Outgoing(t)
-	if res := x.LocalAnswer(out); res != nil {
+	if res := localAnswer(x, out); res != nil {
 		x.Respond(res)
 		return nil
 	}
@@ -79,6 +79,19 @@ func (s *Settings) serve(x *edge.Exchange, r *http.Request) error {
 	}
 	x.Respond(x.RoundTrip(out))
 	return nil
+}
+
+// localAnswer returns the answer to what is about no site's resource, nil for
+// every other request: "*" is the server as a whole, which is this one, and
+// nothing but OPTIONS can ask about it (RFC 9112, Section 3.2.4).
+func localAnswer(x *edge.Exchange, out *http.Request) *http.Response {
+	switch {
+	case out.URL.Path != "*":
+		return x.LocalAnswer(out)
+	case out.Method == http.MethodOptions:
+		return x.Options()
+	}
+	return x.Refusal(fault.New(fault.RequestError, "only OPTIONS can ask about *", nil))
 }
 
 // siteTarget reads the target of a request to a server: the absolute-form's
@@ -120,12 +133,23 @@ func hasDotSegment(path string) bool {
 	return false
 }
 
+// claims are the fields in which a client could say what is the proxy's to
+// say.
+var claims = map[string]bool{
+	"forwarded": true, "x-forwarded": true, "x-forwarded-for": true, "x-forwarded-by": true, "x-forwarded-host": true,
+	"x-forwarded-port": true, "x-forwarded-proto": true, "x-forwarded-protocol": true, "x-forwarded-scheme": true,
+	"x-forwarded-ssl": true, "x-forwarded-server": true, "x-forwarded-prefix": true, "x-real-ip": true,
+	"x-original-url": true, "x-original-host": true, "x-rewrite-url": true, "x-url-scheme": true, "front-end-https": true,
+}
+
 // forwarded tells the peer who asked for what, in place of whatever the client
 // said about it.
 func forwarded(out, in *http.Request, t target.Target) {
-	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Proto",
-		"X-Forwarded-Server", "X-Forwarded-Prefix", "X-Real-Ip", "X-Original-Url", "X-Rewrite-Url"} {
-		delete(out.Header, name)
+	for name := range out.Header {
+		// A peer behind CGI's rules, or WSGI's, cannot tell "_" from "-" in a name.
+		if claims[strings.ReplaceAll(strings.ToLower(name), "_", "-")] {
+			delete(out.Header, name)
+		}
 	}
 	if client := edge.ClientAddr(in); client.IsValid() {
 		out.Header.Set("X-Forwarded-For", client.String())

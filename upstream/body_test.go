@@ -126,6 +126,26 @@ func TestCloseBeforeTheEndClosesTheConnection(t *testing.T) {
 	}
 }
 
+func TestAConnectionThatCloseInterruptedIsNotKept(t *testing.T) {
+	tr := newTransport(t, nil)
+	c, origin := piped(tr)
+	go func() {
+		readRequestHead(bufio.NewReader(origin))
+		io.WriteString(origin, ok("good"))
+	}()
+	res, err := exchange(c, request(t, "GET", "http://a/", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.interrupt() // what Close does while a Read is under way
+	if body, err := io.ReadAll(res.Body); string(body) != "good" || err != nil {
+		t.Errorf("%q, %v", body, err)
+	}
+	if idle, used := tr.Stats(); idle+used != 0 {
+		t.Error("a connection is kept whose deadlines can be set no more")
+	}
+}
+
 func upgrade(t *testing.T, tr *Transport, o *origin) (*http.Response, error) {
 	req := request(t, "GET", "http://"+o.addr+"/", nil)
 	req.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"}}

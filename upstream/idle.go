@@ -155,9 +155,6 @@ func (s *idleSet) empty() map[string][]*conn {
 	defer s.mu.Unlock()
 	all := s.byKey
 	s.closed, s.byKey, s.count = true, map[string][]*conn{}, 0
-	if s.sweep != nil {
-		s.sweep.Stop()
-	}
 	return all
 }
 

@@ -166,6 +166,21 @@ func TestOnlyWhatIsSafeToRepeatIsRepeated_RFC9110_9_2_2(t *testing.T) {
 	wantFault(t, fails(t, tr, request(t, "PUT", "http://"+o.addr+"/", strings.NewReader("body"))), fault.ConnectionTerminated, 502)
 }
 
+func TestWhatWasAnsweredInPartIsNotRepeated(t *testing.T) {
+	o := serve(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		readRequestHead(r)
+		io.WriteString(c, ok("good"))
+		readRequestHead(r)
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nX:")
+	})
+	tr := newTransport(t, nil)
+	get(t, tr, o)
+	wantFault(t, fails(t, tr, request(t, "GET", "http://"+o.addr+"/", nil)), fault.ConnectionTerminated, 502)
+	if o.conns.Load() != 1 {
+		t.Errorf("%d connections", o.conns.Load())
+	}
+}
+
 func TestAFreshConnectionIsTriedOnce(t *testing.T) {
 	o := serve(t, func(_ int, c net.Conn, r *bufio.Reader) { readRequestHead(r) })
 	wantFault(t, fails(t, newTransport(t, nil), request(t, "GET", "http://"+o.addr+"/", nil)), fault.ConnectionTerminated, 502)

@@ -171,6 +171,28 @@ func TestAnEarlyAnswerIsSeenWhileTheBodyGoesOut(t *testing.T) {
 	}
 }
 
+func TestAnEarlyAnswerDoesNotWaitForANextHopThatReadsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr := newTransport(t, nil)
+		c, origin := piped(tr)
+		go func() {
+			readRequestHead(bufio.NewReaderSize(origin, 16)) // and nothing of the body
+			io.WriteString(origin, "HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nbig")
+		}()
+		begun := time.Now()
+		res, err := exchange(c, request(t, "POST", "http://a/", strings.NewReader(strings.Repeat("hello", 10))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if body, err := io.ReadAll(res.Body); string(body) != "big" || err != nil || time.Since(begun) != 0 {
+			t.Errorf("%q, %v after %s", body, err, time.Since(begun))
+		}
+		if idle, used := tr.Stats(); idle+used != 0 {
+			t.Error("a connection with half a request on it is kept")
+		}
+	})
+}
+
 // stuckBody is a body whose Close waits for its Read, as net/http's server has
 // them.
 type stuckBody struct{ reading chan struct{} }

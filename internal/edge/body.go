@@ -4,49 +4,122 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"fwdproxy/internal/fault"
 )
 
+// drainTime is how long, after an answer that came before the end of the
+// request's body, the rest is still read and dropped: a connection closed with
+// bytes unread is reset, and the client may lose the answer (RFC 9112, Section
+// 9.6).
+const drainTime = 500 * time.Millisecond
+
 // requestBody is a client's request body: counted, bounded in size, and each
 // piece of it in time. The upstream may read it while the front door already
-// answers.
+// answers, and even close it while it reads.
 type requestBody struct {
-	io.ReadCloser
+	src     io.Reader
 	ctl     *http.ResponseController
 	timeout time.Duration
 	limit   int64 // 0: none
+	expects bool  // the first Read makes net/http send 100 Continue
 	read    atomic.Int64
+	ended   atomic.Bool // its end was read: what follows on the connection is another request
+
+	mu  sync.Mutex // held by whoever reads
+	err error      // why nothing can be read any more
+
+	state sync.Mutex // guards over, and the connection's read deadline
+	over  bool
 }
+
+func newRequestBody(r *http.Request, ctl *http.ResponseController, l Limits) *requestBody {
+	return &requestBody{
+		src: r.Body, ctl: ctl, timeout: l.BodyTimeout.D(), limit: int64(l.BodySize),
+		expects: len(r.Header["Expect"]) > 0,
+	}
+}
+
+var errBodyClosed = errors.New("edge: read from a request body that was closed")
 
 func (b *requestBody) Read(p []byte) (int, error) {
-	_ = b.ctl.SetReadDeadline(time.Now().Add(b.timeout))
-	n, err := b.ReadCloser.Read(p)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.err == nil && !b.begin() {
+		b.err = errBodyClosed
+	}
+	if b.err != nil {
+		return 0, b.err
+	}
+	n, err := b.src.Read(p)
 	total := b.read.Add(int64(n))
-	if b.limit > 0 && total > b.limit {
-		return 0, tooLarge()
+	switch {
+	case b.limit > 0 && total > b.limit:
+		n, b.err = 0, tooLarge()
+	case err == io.EOF:
+		b.err = err
+		b.ended.Store(true)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		b.err = &fault.Error{Kind: fault.RequestError, Status: http.StatusRequestTimeout,
+			Details: "the request's body paused for longer than limits.body_timeout allows", Err: err}
+	case err != nil:
+		b.err = fault.New(fault.RequestError, "the request's body ended early or is malformed", err)
 	}
-	if err != nil {
-		// Past its end net/http reads ahead to notice a client that leaves; a
-		// deadline left behind would look to it like one.
-		_ = b.ctl.SetReadDeadline(time.Time{})
-		var large *http.MaxBytesError
-		if errors.As(err, &large) {
-			return n, tooLarge()
-		}
-		if err != io.EOF {
-			return n, &fault.Error{Kind: fault.RequestError, Status: http.StatusBadRequest,
-				Details: "the request's body ended early or is malformed", Err: err}
-		}
-	}
-	return n, err
+	return n, b.err
 }
 
+// begin gives the next piece its time, unless the body is over.
+func (b *requestBody) begin() bool {
+	b.state.Lock()
+	defer b.state.Unlock()
+	if !b.over {
+		_ = b.ctl.SetReadDeadline(time.Now().Add(b.timeout))
+	}
+	return !b.over
+}
+
+// Close ends the reading at the piece that is being waited for. It does not
+// cut that wait short: net/http would take it for the client's leaving and
+// cancel the request, whose answer may still be on its way. It leaves the rest
+// of the body to net/http, which drains it when the exchange is over.
 func (b *requestBody) Close() error {
-	_ = b.ctl.SetReadDeadline(time.Time{})
-	return b.ReadCloser.Close()
+	b.state.Lock()
+	defer b.state.Unlock()
+	b.over = true
+	return nil
+}
+
+// finish ends the reading at once and waits for whoever reads: from then on
+// net/http has the connection for itself. It has drain to read the rest of the
+// body in.
+func (b *requestBody) finish(drain time.Duration) {
+	b.state.Lock()
+	b.over = true
+	if b.ended.Load() {
+		b.state.Unlock()
+		return
+	}
+	_ = b.ctl.SetReadDeadline(time.Unix(1, 0))
+	b.state.Unlock()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if drain > 0 {
+		_ = b.ctl.SetReadDeadline(time.Now().Add(drain))
+	}
+}
+
+// failure returns what was wrong with the body, nil while nothing is.
+func (b *requestBody) failure() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.err == io.EOF || b.err == errBodyClosed {
+		return nil
+	}
+	return b.err
 }
 
 func tooLarge() *fault.Error {

@@ -7,6 +7,7 @@
 package edge
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"net/netip"
 	"net/textproto"
 	"net/url"
+	"runtime/debug"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -33,7 +35,7 @@ import (
 // Door is what a front door works with under one policy. It is immutable: a
 // reload makes a new one, and each exchange keeps the one that it began with.
 type Door struct {
-	Mode    string // "forward" or "reverse", for the log
+	Mode    string // "forward" or "reverse"
 	Name    string // the pseudonym in Via, Cache-Status and Proxy-Status
 	Limits  Limits
 	ACL     *acl.Engine
@@ -58,7 +60,7 @@ type Exchange struct {
 	reqBody *requestBody
 	resBody *responseBody
 	verdict atomic.Pointer[acl.Verdict] // the latest; a fetch in the background may still ask
-	cut     bool                        // the answer broke off; the client's connection must break too
+	panic   bool                        // the handling panicked
 }
 
 // Begin opens the exchange for a request that net/http has read. End must
@@ -76,6 +78,13 @@ func (d *Door) Begin(w http.ResponseWriter, r *http.Request) *Exchange {
 		Referer:   r.Referer(),
 		UserAgent: r.UserAgent(),
 		Tag:       accesslog.TagNone,
+	}
+	if r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 {
+		// Else net/http would read the rest of the body away from whoever reads it,
+		// or wait for it, before it writes the head of an answer.
+		_ = x.w.ctl.EnableFullDuplex()
+		x.reqBody = newRequestBody(r, x.w.ctl, d.Limits)
+		x.w.body = x.reqBody
 	}
 	return x
 }
@@ -157,6 +166,9 @@ func (x *Exchange) Outgoing(t target.Target) *http.Request {
 	}
 	if u.Path == "" {
 		u.Path = "/"
+		if x.r.Method == http.MethodOptions && u.RawQuery == "" && !u.ForceQuery {
+			u.Path = "*" // RFC 9112, Section 3.2.4
+		}
 	}
 	x.LogURL(u.String())
 
@@ -168,24 +180,18 @@ func (x *Exchange) Outgoing(t target.Target) *http.Request {
 	out := x.r.WithContext(ctx)
 	out.URL, out.Host, out.RequestURI = u, u.Host, ""
 	out.Header = x.r.Header.Clone()
-	upgrade := header.Upgrade(out.Header)
 	header.RemoveHopByHop(out.Header)
-	if isWebSocket(upgrade) {
+	if asksWebSocket(x.r) {
 		out.Header["Connection"] = []string{"Upgrade"}
 		out.Header["Upgrade"] = []string{"websocket"}
 	}
 	header.AppendVia(out.Header, x.r.ProtoMajor, x.r.ProtoMinor, x.door.Name)
 	out.Close = false
 	out.Trailer = nil
-	if x.r.Body == nil || x.r.Body == http.NoBody || x.r.ContentLength == 0 {
-		out.Body, out.ContentLength = nil, 0
-		return out
+	out.Body, out.ContentLength = nil, 0
+	if x.reqBody != nil {
+		out.Body, out.ContentLength = x.reqBody, x.r.ContentLength
 	}
-	x.reqBody = &requestBody{
-		ReadCloser: x.r.Body, ctl: x.w.ctl,
-		timeout: x.door.Limits.BodyTimeout.D(), limit: int64(x.door.Limits.BodySize),
-	}
-	out.Body = x.reqBody
 	return out
 }
 
@@ -198,6 +204,10 @@ func (x *Exchange) RoundTrip(out *http.Request) *http.Response {
 	}
 	res, err := next.RoundTrip(out)
 	if err != nil {
+		if x.reqBody != nil && errors.Is(err, context.Canceled) {
+			// net/http cancels when it cannot read on; the body knows why.
+			err = cmp.Or(x.reqBody.failure(), err)
+		}
 		return x.Refusal(err)
 	}
 	x.rec.Tag = accesslog.TagMiss
@@ -217,9 +227,10 @@ func (x *Exchange) RoundTrip(out *http.Request) *http.Response {
 func (x *Exchange) Refusal(err error) *http.Response {
 	f := fault.From(err)
 	if errors.Is(err, context.Canceled) {
-		// The client left; nobody reads the page, and the status is Squid's and
-		// nginx's for the log.
-		f = &fault.Error{Kind: fault.ConnectionTerminated, Status: 499, Details: "the client closed the connection", Err: err}
+		// The client left; nobody reads the page, and the status is nginx's for the
+		// log.
+		f = &fault.Error{Kind: fault.ConnectionTerminated, Status: statusClientGone, Details: "the client closed the connection", Err: err}
+		x.w.timeout = goneTimeout
 	}
 	x.rec.Error = string(f.Kind)
 	if f.Err != nil {
@@ -238,11 +249,20 @@ func (x *Exchange) Refusal(err error) *http.Response {
 	if x.outcome.Status != "" {
 		page.Header.Set("Cache-Status", x.outcome.Status)
 	}
-	if f.Kind == fault.RequestError {
+	if f.Kind == fault.RequestError || page.Status == statusClientGone {
 		page.Header.Set("Connection", "close")
+	}
+	if page.Status == http.StatusMethodNotAllowed {
+		page.Header.Set("Allow", x.allow()) // RFC 9110, Section 15.5.6
 	}
 	return pageResponse(page, x.r)
 }
+
+const (
+	statusClientGone = 499
+	// goneTimeout bounds the writing to a client that left, or only half did.
+	goneTimeout = time.Second
+)
 
 // Respond writes a response to the client whole.
 func (x *Exchange) Respond(res *http.Response) {
@@ -262,18 +282,28 @@ func (x *Exchange) Respond(res *http.Response) {
 func (x *Exchange) Fail(err error) { x.Respond(x.Refusal(err)) }
 
 // End logs the exchange; where the answer broke off it breaks the client's
-// connection, since only that tells the client (RFC 9112, Section 8). Call it
-// deferred.
+// connection, since only that tells the client (RFC 9112, Section 8). It must
+// be deferred by itself: a panic on the way here is recovered and answered
+// like any other failure.
 func (x *Exchange) End() {
+	if p := recover(); p != nil {
+		x.panicked(p)
+	}
+	cut := x.ending()
+	if x.reqBody != nil {
+		drain := drainTime
+		if cut {
+			drain = 0
+		}
+		x.reqBody.finish(drain)
+		x.rec.BytesIn += x.reqBody.read.Load()
+	}
 	now := x.door.Now()
 	x.rec.Duration = now.Sub(x.start)
 	if x.rec.Status == 0 {
 		x.rec.Status = x.w.status
 	}
 	x.rec.BytesOut += x.w.bytes
-	if x.reqBody != nil {
-		x.rec.BytesIn += x.reqBody.read.Load()
-	}
 	x.rec.ContentType = x.w.Header().Get("Content-Type")
 	if _, name := x.hop.Answered(); name != "" {
 		x.rec.NextHop = name
@@ -283,24 +313,56 @@ func (x *Exchange) End() {
 	if v := x.verdict.Load(); v != nil && x.rec.Verdict == "" {
 		x.rec.Rule, x.rec.Verdict = v.Rule, v.Action.String()
 	}
-	if x.resBody != nil && x.resBody.err != nil {
-		x.cut = true
-		x.rec.Error = string(fault.ResponseIncomplete)
-		x.rec.ErrorCause = x.resBody.err.Error()
-	} else if x.w.err != nil && x.rec.Error == "" {
-		x.rec.Error = "client_gone"
-		x.rec.ErrorCause = x.w.err.Error()
-	}
 	x.door.Log(&x.rec)
-	if x.cut {
+	if cut {
+		if !x.r.ProtoAtLeast(1, 1) {
+			x.w.reset()
+		}
 		panic(http.ErrAbortHandler)
 	}
 }
 
+// ending notes how the answer ended, and reports whether it broke off.
+func (x *Exchange) ending() (cut bool) {
+	switch {
+	case x.panic:
+		return true
+	case x.resBody != nil && x.resBody.err != nil:
+		x.rec.Error, x.rec.ErrorCause = string(fault.ResponseIncomplete), x.resBody.err.Error()
+		if errors.Is(x.resBody.err, context.Canceled) {
+			x.rec.Error = clientGone
+		}
+		return true
+	case x.w.err != nil && x.rec.Error == "":
+		x.rec.Error, x.rec.ErrorCause = clientGone, x.w.err.Error()
+	}
+	return false
+}
+
+// clientGone is the log's error for an answer that the client did not take.
+const clientGone = "client_gone"
+
+// panicked answers a request whose handling panicked, if it still can.
+func (x *Exchange) panicked(p any) {
+	x.panic = true
+	err := fault.New(fault.InternalError, "the proxy could not handle the request", fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
+	if x.w.status == 0 && x.rec.Status == 0 {
+		x.w.Header().Set("Connection", "close")
+		x.Fail(err)
+		x.w.Flush()
+		return
+	}
+	x.rec.Error, x.rec.ErrorCause = string(err.Kind), err.Err.Error()
+}
+
 // informational passes a 1xx response on (RFC 9110, Section 15.2). 100 is
-// net/http's own to send, 101 is not interim.
+// net/http's own to send, 101 is not interim. While a body is read that waited
+// for 100, net/http may be sending just that, and another would run into it.
 func (x *Exchange) informational(code int, h textproto.MIMEHeader) error {
 	if code <= http.StatusSwitchingProtocols || code > 199 || x.w.status != 0 {
+		return nil
+	}
+	if x.reqBody != nil && x.reqBody.expects && !x.reqBody.ended.Load() {
 		return nil
 	}
 	out := x.w.Header()
@@ -319,20 +381,35 @@ func (x *Exchange) LocalAnswer(out *http.Request) *http.Response {
 		return x.Refusal(&fault.Error{Kind: fault.RequestDenied, Status: http.StatusMethodNotAllowed,
 			Details: "TRACE is not allowed here, since it shows a client's secrets to whoever asks"})
 	}
-	if out.Method != http.MethodOptions || len(out.Header["Max-Forwards"]) == 0 {
+	// As it came: Connection must not nominate it away.
+	limit := x.r.Header["Max-Forwards"]
+	if out.Method != http.MethodOptions || len(limit) == 0 {
 		return nil
 	}
-	n, err := strconv.ParseUint(out.Header.Get("Max-Forwards"), 10, 31)
+	n, err := strconv.ParseUint(limit[0], 10, 31)
 	if err != nil {
 		return x.Refusal(fault.New(fault.RequestError, "Max-Forwards is not a number", err))
 	}
-	if n > 0 {
-		out.Header.Set("Max-Forwards", strconv.FormatUint(n-1, 10))
-		return nil
+	if n == 0 {
+		return x.Options()
 	}
+	out.Header["Max-Forwards"] = []string{strconv.FormatUint(n-1, 10)}
+	return nil
+}
+
+// Options is the answer to an OPTIONS about the proxy itself (RFC 9110,
+// Section 9.3.7).
+func (x *Exchange) Options() *http.Response {
 	return &http.Response{
 		StatusCode: http.StatusOK, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: http.Header{"Allow": {"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT"}, "Content-Length": {"0"}},
-		Body:   http.NoBody, Request: out,
+		Header: http.Header{"Allow": {x.allow()}, "Content-Length": {"0"}},
+		Body:   http.NoBody, Request: x.r,
 	}
+}
+
+func (x *Exchange) allow() string {
+	if x.door.Mode == modeReverse {
+		return "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+	}
+	return "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT"
 }

@@ -19,11 +19,16 @@ type Judgement struct {
 	Address func(netip.AddrPort) (acl.Verdict, error)
 }
 
+// modeReverse is the mode in which the name is all that the rules get to know:
+// the addresses are those of a pool, which the rules are not about, and what
+// hangs on an address stays refused.
+const modeReverse = "reverse"
+
 // Judge decides whether the client may reach the target with the method.
 func (d *Door) Judge(client netip.Addr, method string, t target.Target) Judgement {
 	q := acl.Request{Client: client, Method: method, Host: t.Host, HostAddr: t.Addr, Port: t.Port}
 	v := d.ACL.Decide(q)
-	if !v.Pending && v.Action != acl.Allow {
+	if v.Action != acl.Allow && (!v.Pending || d.Mode == modeReverse) {
 		return Judgement{Verdict: v, Err: denied(v)}
 	}
 	j := Judgement{Verdict: v, Address: func(a netip.AddrPort) (acl.Verdict, error) {

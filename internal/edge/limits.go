@@ -52,8 +52,9 @@ func DefaultLimits() Limits {
 // proxy useless.
 func (l Limits) Validate() problem.List {
 	var p problem.List
-	if l.HeaderSize < 4<<10 || l.HeaderSize > 1<<20 {
-		p.Add("limits.header_size", "write a size from 4KiB to 1MiB", "%v is out of range", l.HeaderSize)
+	// net/http adds 4 KiB of its own to what it is told, and takes 0 for no limit.
+	if l.HeaderSize < 8<<10 || l.HeaderSize > 1<<20 {
+		p.Add("limits.header_size", "write a size from 8KiB to 1MiB", "%v is out of range", l.HeaderSize)
 	}
 	if l.HeaderCount < 16 || l.HeaderCount > 10000 {
 		p.Add("limits.header_count", "write a number from 16 to 10000", "%d is out of range", l.HeaderCount)

@@ -17,22 +17,19 @@ const established = "HTTP/1.1 200 Connection established\r\n\r\n"
 // Tunnel answers a CONNECT with success and relays bytes until both sides are
 // done.
 func (x *Exchange) Tunnel(server net.Conn) {
-	x.rec.Tag = accesslog.TagTunnel
-	x.rec.Status = http.StatusOK
-	x.relay(server, nil, []byte(established))
+	x.relay(server, nil, http.StatusOK, []byte(established))
 }
 
-// relay takes the client's connection over, writes head to it and relays.
-// What either side sent early goes first.
-func (x *Exchange) relay(server net.Conn, early, head []byte) {
+// relay takes the client's connection over, writes head, which has the status,
+// to it and relays. What either side sent early goes first.
+func (x *Exchange) relay(server net.Conn, early []byte, status int, head []byte) {
 	client, buffered, err := x.w.Hijack()
 	if err != nil {
 		server.Close()
 		x.Fail(fault.New(fault.InternalError, "the connection cannot carry a tunnel", err))
 		return
 	}
-	// net/http's deadlines end with its care for the connection.
-	_ = client.SetDeadline(time.Time{})
+	x.rec.Tag, x.rec.Status = accesslog.TagTunnel, status
 	sent, err := peekAll(buffered.Reader)
 	if err == nil {
 		_ = client.SetWriteDeadline(time.Now().Add(x.door.Limits.WriteTimeout.D()))
@@ -42,7 +39,7 @@ func (x *Exchange) relay(server net.Conn, early, head []byte) {
 	if err != nil {
 		client.Close()
 		server.Close()
-		x.rec.Error, x.rec.ErrorCause = "client_gone", err.Error()
+		x.rec.Error, x.rec.ErrorCause = clientGone, err.Error()
 		return
 	}
 	res := tunnel.Relay(x.door.Tunnels.Context(),

@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // Tunnels counts the connections that left net/http's care (tunnels and
@@ -55,24 +56,38 @@ func (t *Tunnels) Open() int {
 // Context is done when tunnels are to be cut.
 func (t *Tunnels) Context() context.Context { return t.ctx }
 
+// lastWords is how long tunnels that were cut have to write their log records.
+const lastWords = time.Second
+
 // Drain waits until none is open, at most until ctx is done; then it cuts
-// those that are left and returns their number.
+// those that are left and returns their number. No tunnel begins after that.
 func (t *Tunnels) Drain(ctx context.Context) int {
-	t.mu.Lock()
-	wait := t.empty
-	if wait == nil {
-		wait = make(chan struct{})
-		if t.open == 0 {
-			close(wait)
-		} else {
-			t.empty = wait
-		}
-	}
-	t.mu.Unlock()
 	select {
-	case <-wait:
+	case <-t.wait():
 	case <-ctx.Done():
 	}
+	t.mu.Lock()
+	left := t.open
 	t.cancel()
-	return t.Open()
+	t.mu.Unlock()
+	select {
+	case <-t.wait():
+	case <-time.After(lastWords):
+	}
+	return left
+}
+
+// wait returns a channel that is closed when none is open.
+func (t *Tunnels) wait() <-chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.open == 0 {
+		none := make(chan struct{})
+		close(none)
+		return none
+	}
+	if t.empty == nil {
+		t.empty = make(chan struct{})
+	}
+	return t.empty
 }

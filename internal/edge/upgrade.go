@@ -7,15 +7,19 @@ import (
 	"net/http"
 	"strings"
 
-	"fwdproxy/accesslog"
 	"fwdproxy/internal/fault"
 	"fwdproxy/internal/header"
 )
 
-// isWebSocket reports whether an Upgrade field asks for what passes here. Any
-// other protocol, h2c above all, is answered as if Upgrade were not there (RFC
-// 9110, Section 7.8).
 func isWebSocket(protocol string) bool { return strings.EqualFold(protocol, "websocket") }
+
+// asksWebSocket reports whether r asks to switch to what passes here: a GET
+// without a body (RFC 6455, Section 4.1). Any other protocol, h2c above all,
+// and any other request are answered as if Upgrade were not there, as is an
+// HTTP/1.0 one (RFC 9110, Section 7.8).
+func asksWebSocket(r *http.Request) bool {
+	return isWebSocket(header.Upgrade(r.Header)) && r.Method == http.MethodGet && r.ContentLength == 0 && r.ProtoAtLeast(1, 1)
+}
 
 // IsUpgrade reports whether out, as Outgoing made it, asks to switch protocols.
 func IsUpgrade(out *http.Request) bool { return header.Upgrade(out.Header) != "" }
@@ -40,6 +44,7 @@ func (x *Exchange) Upgrade(out *http.Request) {
 		x.Fail(fault.New(fault.UpgradeFailed, "the server switched to a protocol that was not asked for", nil))
 		return
 	}
+	defer res.Body.Close()
 	server, early := raw.NetConn()
 	header.AppendVia(res.Header, 1, 1, x.door.Name)
 	res.Header.Set("Connection", "Upgrade")
@@ -47,9 +52,7 @@ func (x *Exchange) Upgrade(out *http.Request) {
 	fmt.Fprintf(&head, "HTTP/1.1 101 Switching Protocols\r\n")
 	_ = res.Header.Write(&head) // to memory
 	head.WriteString("\r\n")
-	x.rec.Status = http.StatusSwitchingProtocols
-	x.relay(server, early, head.Bytes())
-	x.rec.Tag = accesslog.TagTunnel
+	x.relay(server, early, http.StatusSwitchingProtocols, head.Bytes())
 }
 
 // TunnelLimit is the answer when as many tunnels are open as the limits allow.

@@ -17,6 +17,7 @@ type Writer struct {
 	ctl     *http.ResponseController
 	name    string        // for Via
 	timeout time.Duration // for one write
+	body    *requestBody  // nil: the request has none
 	status  int           // 0 until the final head is written
 	bytes   int64
 	err     error // the first failed write
@@ -27,21 +28,31 @@ func newWriter(w http.ResponseWriter, name string, timeout time.Duration) *Write
 }
 
 // WriteHeader sends the head. Of the informational ones only the caller's own
-// fields go out; 101 is final.
+// fields go out; 101 is final. When the answer comes before the end of the
+// request's body the connection ends with it, so that what is left of the body
+// is never read as a request (RFC 9112, Section 9.6).
 func (w *Writer) WriteHeader(status int) {
 	if w.status != 0 {
 		return
 	}
-	if status >= 200 || status == http.StatusSwitchingProtocols {
-		w.status = status
-		h := w.Header()
-		header.AppendVia(h, 1, 1, w.name)
-		if _, ok := h["Content-Type"]; !ok {
-			h["Content-Type"] = nil
-		}
-	}
 	w.extend()
+	if status < 200 && status != http.StatusSwitchingProtocols {
+		w.ResponseWriter.WriteHeader(status)
+		return
+	}
+	w.status = status
+	h := w.Header()
+	header.AppendVia(h, 1, 1, w.name)
+	if _, ok := h["Content-Type"]; !ok {
+		h["Content-Type"] = nil
+	}
+	if w.body != nil && !w.body.ended.Load() {
+		h["Connection"] = []string{"close"}
+	}
 	w.ResponseWriter.WriteHeader(status)
+	if _, ok := h["Content-Length"]; !ok {
+		w.Flush() // the first piece of a stream may be long in coming
+	}
 }
 
 // Write sends p to the client before it returns, so that a slow origin's
@@ -75,6 +86,19 @@ func (w *Writer) Flush() {
 // Hijack hands the connection over, with what was read from it beyond the
 // request's head.
 func (w *Writer) Hijack() (net.Conn, *bufio.ReadWriter, error) { return w.ctl.Hijack() }
+
+// reset breaks the connection so that the client sees it even where the end of
+// the connection is the end of the body, as for HTTP/1.0.
+func (w *Writer) reset() {
+	conn, _, err := w.Hijack()
+	if err != nil {
+		return
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	conn.Close()
+}
 
 func (w *Writer) extend() {
 	// A connection without deadlines (a test's recorder) has nothing to extend.

@@ -1,0 +1,227 @@
+package reverse
+
+import (
+	"bufio"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"fwdproxy/accesslog"
+	"fwdproxy/acl"
+	"fwdproxy/cache"
+	"fwdproxy/cache/store"
+	"fwdproxy/internal/edge"
+	"fwdproxy/internal/fault"
+	"fwdproxy/internal/hop"
+	"fwdproxy/upstream"
+)
+
+// patience is how long something that must happen may take.
+const patience = 20 * time.Second
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// stand is the front door on a loopback port, served as the command serves it.
+type stand struct {
+	addr     string
+	port     uint16
+	settings *Settings
+	records  chan accesslog.Record
+}
+
+var everySite = []SiteConfig{{Hosts: []string{"*"}, Pool: "app"}}
+
+// newStand serves the sites with next behind the door, until the test ends.
+// list may use the listener's port where it says 1.
+func newStand(t *testing.T, next http.RoundTripper, sites []SiteConfig, list ...acl.RuleConfig) *stand {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &stand{addr: l.Addr().String(), records: make(chan accesslog.Record, 64)}
+	_, port, _ := net.SplitHostPort(s.addr)
+	n, _ := strconv.ParseUint(port, 10, 16)
+	s.port = uint16(n)
+	if len(list) == 0 {
+		list = []acl.RuleConfig{{Name: "all", Action: "allow"}}
+	}
+	for i := range list {
+		for j := range list[i].Ports {
+			if list[i].Ports[j].First == 1 {
+				list[i].Ports[j].First, list[i].Ports[j].Last = s.port, s.port
+			}
+		}
+	}
+	engine, problems := acl.Compile(acl.Config{Default: "deny", PrivateDestinations: "deny", Rules: list}, nil)
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	s.settings = &Settings{
+		Door: &edge.Door{
+			Mode: "reverse", Name: "fwdproxy", Limits: edge.DefaultLimits(), ACL: engine,
+			Cached: next, Direct: next, Tunnels: edge.NewTunnels(), Idle: time.Minute,
+			Log: func(r *accesslog.Record) { s.records <- *r }, Now: time.Now,
+		},
+		Sites: NewSites(sites),
+	}
+	srv := &http.Server{
+		Handler:           New(func() *Settings { return s.settings }),
+		ReadHeaderTimeout: patience, IdleTimeout: patience, MaxHeaderBytes: 60 << 10,
+		DisableGeneralOptionsHandler: true, ErrorLog: log.New(io.Discard, "", 0),
+	}
+	go srv.Serve(l)
+	t.Cleanup(func() { srv.Close() })
+	return s
+}
+
+// pool is the real next hop, with the address as the only peer of "app".
+func pool(t *testing.T, addr string) *upstream.Transport {
+	t.Helper()
+	up, err := upstream.New(upstream.DefaultConfig(), []upstream.PoolConfig{{Name: "app", Peers: []string{addr}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(up.Close)
+	return up
+}
+
+// cached is the real cache in front of next.
+func cached(t *testing.T, next http.RoundTripper) *cache.Transport {
+	t.Helper()
+	memory, err := store.NewMemory(16 << 20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := cache.DefaultConfig()
+	return cache.New(memory).Transport(c, "fwdproxy", next)
+}
+
+func (s *stand) record(t *testing.T) accesslog.Record {
+	t.Helper()
+	select {
+	case r := <-s.records:
+		return r
+	case <-time.After(patience):
+		t.Fatal("no log record came")
+	}
+	panic("unreachable")
+}
+
+func (s *stand) dial(t *testing.T) net.Conn {
+	t.Helper()
+	c, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	_ = c.SetDeadline(time.Now().Add(patience))
+	return c
+}
+
+func send(t *testing.T, c net.Conn, raw string) {
+	t.Helper()
+	if _, err := io.WriteString(c, raw); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// rest reads to the end, for which a reset does as well.
+func rest(t *testing.T, r io.Reader) string {
+	t.Helper()
+	b, err := io.ReadAll(r)
+	if e, ok := err.(net.Error); ok && e.Timeout() {
+		t.Fatalf("the connection stays open; so far came:\n%s", b)
+	}
+	return string(b)
+}
+
+// talk sends the bytes and returns all that comes back until the other side
+// closes.
+func (s *stand) talk(t *testing.T, raw string) string {
+	t.Helper()
+	c := s.dial(t)
+	send(t, c, raw)
+	return rest(t, c)
+}
+
+func readHead(t *testing.T, r *bufio.Reader) string {
+	t.Helper()
+	var b strings.Builder
+	for {
+		line, err := r.ReadString('\n')
+		b.WriteString(line)
+		if err != nil {
+			t.Fatalf("%v behind %q", err, b.String())
+		}
+		if line == "\r\n" {
+			return b.String()
+		}
+	}
+}
+
+func status(reply string) string {
+	line, _, _ := strings.Cut(reply, "\r\n")
+	_, code, _ := strings.Cut(line, " ")
+	return code[:min(3, len(code))]
+}
+
+func field(reply, name string) string {
+	head, _, _ := strings.Cut(reply, "\r\n\r\n")
+	var values []string
+	for line := range strings.SplitSeq(head, "\r\n") {
+		n, v, ok := strings.Cut(line, ":")
+		if ok && strings.EqualFold(n, name) {
+			values = append(values, strings.TrimSpace(v))
+		}
+	}
+	return strings.Join(values, "|")
+}
+
+// server is one that a test scripts byte by byte.
+func server(t *testing.T, serve func(c net.Conn, r *bufio.Reader)) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				_ = c.SetDeadline(time.Now().Add(patience))
+				serve(c, bufio.NewReader(c))
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// answer is a next hop that tells on seen what reached it, and says ok.
+func answer(seen *[]string) roundTrip {
+	return func(r *http.Request) (*http.Response, error) {
+		*seen = append(*seen, r.Method+" "+r.URL.String()+" Host="+r.Host+" pool="+hop.From(r.Context()).Pool)
+		return &http.Response{StatusCode: 200, Header: http.Header{"Content-Length": {"2"}},
+			Body: io.NopCloser(strings.NewReader("ok")), ContentLength: 2, Request: r}, nil
+	}
+}
+
+// never is a next hop that nothing may reach.
+func never(t *testing.T) roundTrip {
+	return func(r *http.Request) (*http.Response, error) {
+		t.Errorf("%s %s reached the next hop", r.Method, r.URL)
+		return nil, fault.New(fault.InternalError, "", nil)
+	}
+}
