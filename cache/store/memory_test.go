@@ -60,7 +60,7 @@ func read(t testing.TB, o Object, off, n int64) ([]byte, error) {
 func TestAnObjectIsReadAsItWasPut(t *testing.T) {
 	m := newMemory(t, 64<<20)
 	for i, n := range []int{0, 1, 1000, SegmentSize - 100, SegmentSize - 1, SegmentSize, SegmentSize + 1, 3 * SegmentSize, 1<<20 - 1, 1<<20 + 1, 5<<20 + 7} {
-		body, head := content(i, n), []byte(fmt.Sprint("head ", i))
+		body, head := content(i, n), fmt.Append(nil, "head ", i)
 		if err := m.Put(key(i), head, split(body)); err != nil {
 			t.Fatalf("%d bytes: %v", n, err)
 		}

@@ -11,7 +11,8 @@ import (
 
 func TestTunnelsAreCountedAndBounded(t *testing.T) {
 	tt := NewTunnels()
-	if !tt.Begin(2) || !tt.Begin(2) || tt.Begin(2) || tt.Open() != 2 {
+	first, second, third := tt.Begin(2), tt.Begin(2), tt.Begin(2)
+	if !first || !second || third || tt.Open() != 2 {
 		t.Fatalf("%d are open of at most 2", tt.Open())
 	}
 	tt.End()
