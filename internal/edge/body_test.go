@@ -84,6 +84,23 @@ func TestAnAnswerBeforeTheEndOfTheBodyEndsTheConnection_RFC9112_9_6(t *testing.T
 	}
 }
 
+func TestAnAnswerIsNotLostBehindABodyThatNobodyWants_RFC9112_9_6(t *testing.T) {
+	s := newStand(t, never(t), func(d *Door) { d.ACL = &acl.Engine{} })
+	for framing, body := range map[string]string{
+		"Content-Length: 100000":     strings.Repeat("x", 100_000),
+		"Content-Length: 100001":     strings.Repeat("x", 100_000),
+		"Content-Length: 2000000":    strings.Repeat("x", 1000),
+		"Transfer-Encoding: chunked": fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", 100_000, strings.Repeat("x", 100_000)),
+	} {
+		c := s.dial(t)
+		send(t, c, "POST http://origin.test/ HTTP/1.1\r\nHost: x\r\n"+framing+"\r\n\r\n"+body)
+		// A reset could overtake the answer.
+		if reply, err := io.ReadAll(c); err != nil || status(string(reply)) != "403" {
+			t.Errorf("%s: %v behind:\n%s", framing, err, reply)
+		}
+	}
+}
+
 func TestAConnectionWhoseRequestWasReadToItsEndIsKept_RFC9112_9_3(t *testing.T) {
 	s := newStand(t, answer(200, http.Header{"Content-Length": {"3"}}, "ok\n"), nil)
 	for _, body := range []string{
@@ -390,8 +407,7 @@ func TestFinishEndsAReadThatWaitsAndLeavesTheConnectionAlone(t *testing.T) {
 	if _, err := b.Read(make([]byte, 10)); err == nil {
 		t.Error("a finished body can be read")
 	}
-	b.Close()
-	if b.finish(0); w.deadlines.Load() > before+1 {
+	if b.Close(); w.deadlines.Load() != before {
 		t.Error("whoever still holds the body moves the connection's deadline")
 	}
 }
@@ -435,8 +451,8 @@ func TestClosingABodyDoesNotDisturbWhoeverReadsIt(t *testing.T) {
 	if s := <-got; s != "late" {
 		t.Errorf("read %q", s)
 	}
-	if _, err := b.Read(make([]byte, 1)); !errors.Is(err, errBodyClosed) {
-		t.Errorf("a read behind Close: %v", err)
+	if _, err := b.Read(make([]byte, 1)); !errors.Is(err, errBodyClosed) || w.deadlines.Load() != 1 {
+		t.Errorf("a read behind Close: %v, and the deadline was moved %d times", err, w.deadlines.Load())
 	}
 	if err := b.failure(); err != nil {
 		t.Errorf("Close counts as a fault of the client's: %v", err)

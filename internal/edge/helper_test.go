@@ -259,14 +259,6 @@ func never(t *testing.T) roundTrip {
 	}
 }
 
-func ports(n ...uint16) []unit.PortRange {
-	out := make([]unit.PortRange, 0, len(n))
-	for _, p := range n {
-		out = append(out, unit.PortRange{First: p, Last: p})
-	}
-	return out
-}
-
 func addrPort(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
 
 func sortedFields(h http.Header) string {
