@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"fwdproxy/internal/fault"
+	"fwdproxy/internal/header"
 )
 
 // drainTime is how long, after an answer that came before the end of the
@@ -40,7 +41,7 @@ type requestBody struct {
 func newRequestBody(r *http.Request, ctl *http.ResponseController, l Limits) *requestBody {
 	return &requestBody{
 		src: r.Body, ctl: ctl, timeout: l.BodyTimeout.D(), limit: int64(l.BodySize),
-		expects: len(r.Header["Expect"]) > 0,
+		expects: r.ProtoAtLeast(1, 1) && header.HasToken(r.Header, "Expect", "100-continue"),
 	}
 }
 

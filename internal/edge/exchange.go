@@ -19,7 +19,9 @@ import (
 	"net/textproto"
 	"net/url"
 	"runtime/debug"
+	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -107,8 +109,9 @@ func requestID() string { return fmt.Sprintf("%016x", rand.Uint64()) }
 func (x *Exchange) Writer() *Writer { return x.w }
 
 // Check holds the request's head against the limits and the pseudonym: too
-// many fields, a body declared too large, a request that came through here
-// before (RFC 9110, Section 7.6.3).
+// many fields, a body declared too large, an expectation that nobody knows
+// (RFC 9110, Section 10.1.1), a request that came through here before (RFC
+// 9110, Section 7.6.3).
 func (x *Exchange) Check() error {
 	l := x.door.Limits
 	fields := 0
@@ -121,11 +124,15 @@ func (x *Exchange) Check() error {
 			Details: "the request has more header fields than limits.header_count allows"}
 	case l.BodySize > 0 && x.r.ContentLength > int64(l.BodySize):
 		return tooLarge()
+	case slices.ContainsFunc(header.Tokens(x.r.Header, "Expect"), unknownExpectation):
+		return &fault.Error{Kind: fault.RequestError, Status: http.StatusExpectationFailed, Details: "the request expects what is not known here"}
 	case header.Passed(x.r.Header, x.door.Name):
 		return fault.New(fault.LoopDetected, "the request came through this proxy before; a proxy or server sends it back", nil)
 	}
 	return nil
 }
+
+func unknownExpectation(s string) bool { return !strings.EqualFold(s, "100-continue") }
 
 // Decide asks the policy whether the client may reach the target. It returns
 // nil when it may as far as the name tells; what depends on the address is
@@ -189,8 +196,12 @@ func (x *Exchange) Outgoing(t target.Target) *http.Request {
 	out.Close = false
 	out.Trailer = nil
 	out.Body, out.ContentLength = nil, 0
+	delete(out.Header, "Expect")
 	if x.reqBody != nil {
 		out.Body, out.ContentLength = x.reqBody, x.r.ContentLength
+		if x.reqBody.expects {
+			out.Header["Expect"] = []string{"100-continue"}
+		}
 	}
 	return out
 }

@@ -1,7 +1,6 @@
 package edge
 
 import (
-	"bufio"
 	"fmt"
 	"io"
 	"log"
@@ -15,19 +14,27 @@ import (
 
 	"fwdproxy/accesslog"
 	"fwdproxy/acl"
-	"fwdproxy/internal/fault"
 	"fwdproxy/internal/hop"
+	"fwdproxy/internal/proxytest"
 	"fwdproxy/internal/target"
 	"fwdproxy/internal/unit"
 	"fwdproxy/upstream"
 )
 
-// patience is how long something that must happen may take.
-const patience = 20 * time.Second
+const patience = proxytest.Patience
 
-type roundTrip func(*http.Request) (*http.Response, error)
+type roundTrip = proxytest.RoundTrip
 
-func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+// What speaks on the wire, under short names.
+var (
+	send     = proxytest.Send
+	rest     = proxytest.Rest
+	readHead = proxytest.ReadHead
+	status   = proxytest.Status
+	field    = proxytest.Field
+	origin   = proxytest.Server
+	never    = proxytest.Never
+)
 
 // stand is a front door with the least that one can have: it takes targets in
 // absolute-form and does what both doors do with one.
@@ -115,105 +122,6 @@ func (s *stand) record(t *testing.T) accesslog.Record {
 	panic("unreachable")
 }
 
-// dial connects as a client that waits no longer than patience for anything.
-func (s *stand) dial(t *testing.T) net.Conn {
-	t.Helper()
-	c, err := net.Dial("tcp", s.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	_ = c.SetDeadline(time.Now().Add(patience))
-	return c
-}
-
-// talk sends the bytes and returns all that comes back until the other side
-// closes.
-func (s *stand) talk(t *testing.T, raw string) string {
-	t.Helper()
-	c := s.dial(t)
-	send(t, c, raw)
-	return rest(t, c)
-}
-
-func send(t *testing.T, c net.Conn, raw string) {
-	t.Helper()
-	if _, err := io.WriteString(c, raw); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// rest reads to the end, for which a reset does as well: it comes behind what
-// was sent.
-func rest(t *testing.T, r io.Reader) string {
-	t.Helper()
-	b, err := io.ReadAll(r)
-	if e, ok := err.(net.Error); ok && e.Timeout() {
-		t.Fatalf("the connection stays open; so far came:\n%s", b)
-	}
-	return string(b)
-}
-
-// readHead reads a head and returns it with its last CRLF.
-func readHead(t *testing.T, r *bufio.Reader) string {
-	t.Helper()
-	var b strings.Builder
-	for {
-		line, err := r.ReadString('\n')
-		b.WriteString(line)
-		if err != nil {
-			t.Fatalf("%v behind %q", err, b.String())
-		}
-		if line == "\r\n" {
-			return b.String()
-		}
-	}
-}
-
-func status(reply string) string {
-	line, _, _ := strings.Cut(reply, "\r\n")
-	_, code, _ := strings.Cut(line, " ")
-	return code[:min(3, len(code))]
-}
-
-// field returns all values of a field in a reply's head, joined by "|".
-func field(reply, name string) string {
-	head, _, _ := strings.Cut(reply, "\r\n\r\n")
-	var values []string
-	for line := range strings.SplitSeq(head, "\r\n") {
-		n, v, ok := strings.Cut(line, ":")
-		if ok && strings.EqualFold(n, name) {
-			values = append(values, strings.TrimSpace(v))
-		}
-	}
-	return strings.Join(values, "|")
-}
-
-// origin is a server that a test scripts byte by byte: serve gets each
-// connection.
-func origin(t *testing.T, serve func(c net.Conn, r *bufio.Reader)) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				_ = c.SetDeadline(time.Now().Add(patience))
-				serve(c, bufio.NewReader(c))
-			}()
-		}
-	}()
-	return l.Addr().String()
-}
-
 // client is the real next hop, whose resolver sends every name under .test to
 // loopback.
 func client(t *testing.T) *upstream.Transport {
@@ -251,14 +159,6 @@ func answer(status int, h http.Header, body string) roundTrip {
 	}
 }
 
-// never is a next hop that nothing may reach.
-func never(t *testing.T) roundTrip {
-	return func(r *http.Request) (*http.Response, error) {
-		t.Errorf("%s %s reached the next hop", r.Method, r.URL)
-		return nil, fault.New(fault.InternalError, "", nil)
-	}
-}
-
 func addrPort(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
 
 func sortedFields(h http.Header) string {
@@ -272,3 +172,13 @@ func sortedFields(h http.Header) string {
 
 // permit asks, as the next hop does, whether the request may use the address.
 func permit(r *http.Request, a string) error { return hop.From(r.Context()).Permit(addrPort(a)) }
+
+func (s *stand) dial(t *testing.T) net.Conn {
+	t.Helper()
+	return proxytest.Dial(t, s.addr)
+}
+
+func (s *stand) talk(t *testing.T, raw string) string {
+	t.Helper()
+	return proxytest.Talk(t, s.addr, raw)
+}

@@ -1,5 +1,6 @@
 // Package proxytest holds what tests of the whole proxy need: a scripted
-// origin server. Only tests import it.
+// origin server, and clients and servers that speak byte by byte. Only tests
+// import it.
 package proxytest
 
 import (
