@@ -354,8 +354,8 @@ func TestExpect100Continue_RFC9110_10_1_1(t *testing.T) {
 	t.Run("what is known is passed on once, and only with a body", func(t *testing.T) {
 		for fields, want := range map[string]string{
 			"Expect: 100-Continue\r\nExpect: 100-continue,\r\nContent-Length: 2": "100-continue",
-			"Expect: 100-continue\r\nContent-Length: 0":                           "",
-			"Expect:\r\nContent-Length: 2":                                        "",
+			"Expect: 100-continue\r\nContent-Length: 0":                          "",
+			"Expect:\r\nContent-Length: 2":                                       "",
 		} {
 			got := make(chan string, 1)
 			s := newStand(t, roundTrip(func(r *http.Request) (*http.Response, error) {
