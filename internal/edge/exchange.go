@@ -18,9 +18,7 @@ import (
 	"net/netip"
 	"net/textproto"
 	"net/url"
-	"runtime/debug"
 	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -292,80 +290,6 @@ func (x *Exchange) Respond(res *http.Response) {
 // Fail answers with the page for err.
 func (x *Exchange) Fail(err error) { x.Respond(x.Refusal(err)) }
 
-// End logs the exchange; where the answer broke off it breaks the client's
-// connection, since only that tells the client (RFC 9112, Section 8). It must
-// be deferred by itself: a panic on the way here is recovered and answered
-// like any other failure.
-func (x *Exchange) End() {
-	if p := recover(); p != nil {
-		x.panicked(p)
-	}
-	cut := x.ending()
-	if x.reqBody != nil {
-		drain := drainTime
-		if cut {
-			drain = 0
-		}
-		x.reqBody.finish(drain)
-		x.rec.BytesIn += x.reqBody.read.Load()
-	}
-	now := x.door.Now()
-	x.rec.Duration = now.Sub(x.start)
-	if x.rec.Status == 0 {
-		x.rec.Status = x.w.status
-	}
-	x.rec.BytesOut += x.w.bytes
-	x.rec.ContentType = x.w.Header().Get("Content-Type")
-	if _, name := x.hop.Answered(); name != "" {
-		x.rec.NextHop = name
-	} else {
-		x.rec.NextHop = "NONE"
-	}
-	if v := x.verdict.Load(); v != nil && x.rec.Verdict == "" {
-		x.rec.Rule, x.rec.Verdict = v.Rule, v.Action.String()
-	}
-	x.door.Log(&x.rec)
-	if cut {
-		if !x.r.ProtoAtLeast(1, 1) {
-			x.w.reset()
-		}
-		panic(http.ErrAbortHandler)
-	}
-}
-
-// ending notes how the answer ended, and reports whether it broke off.
-func (x *Exchange) ending() (cut bool) {
-	switch {
-	case x.panic:
-		return true
-	case x.resBody != nil && x.resBody.err != nil:
-		x.rec.Error, x.rec.ErrorCause = string(fault.ResponseIncomplete), x.resBody.err.Error()
-		if errors.Is(x.resBody.err, context.Canceled) {
-			x.rec.Error = clientGone
-		}
-		return true
-	case x.w.err != nil && x.rec.Error == "":
-		x.rec.Error, x.rec.ErrorCause = clientGone, x.w.err.Error()
-	}
-	return false
-}
-
-// clientGone is the log's error for an answer that the client did not take.
-const clientGone = "client_gone"
-
-// panicked answers a request whose handling panicked, if it still can.
-func (x *Exchange) panicked(p any) {
-	x.panic = true
-	err := fault.New(fault.InternalError, "the proxy could not handle the request", fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
-	if x.w.status == 0 && x.rec.Status == 0 {
-		x.w.Header().Set("Connection", "close")
-		x.Fail(err)
-		x.w.Flush()
-		return
-	}
-	x.rec.Error, x.rec.ErrorCause = string(err.Kind), err.Err.Error()
-}
-
 // informational passes a 1xx response on (RFC 9110, Section 15.2). 100 is
 // net/http's own to send, 101 is not interim. While a body is read that waited
 // for 100, net/http may be sending just that, and another would run into it.
@@ -382,45 +306,4 @@ func (x *Exchange) informational(code int, h textproto.MIMEHeader) error {
 	x.w.WriteHeader(code)
 	clear(out)
 	return nil
-}
-
-// LocalAnswer returns the answer to a TRACE or an OPTIONS that may go no
-// further, nil for every other request; it counts Max-Forwards down on out
-// (RFC 9110, Section 7.6.2).
-func (x *Exchange) LocalAnswer(out *http.Request) *http.Response {
-	if out.Method == http.MethodTrace {
-		return x.Refusal(&fault.Error{Kind: fault.RequestDenied, Status: http.StatusMethodNotAllowed,
-			Details: "TRACE is not allowed here, since it shows a client's secrets to whoever asks"})
-	}
-	// As it came: Connection must not nominate it away.
-	limit := x.r.Header["Max-Forwards"]
-	if out.Method != http.MethodOptions || len(limit) == 0 {
-		return nil
-	}
-	n, err := strconv.ParseUint(limit[0], 10, 31)
-	if err != nil {
-		return x.Refusal(fault.New(fault.RequestError, "Max-Forwards is not a number", err))
-	}
-	if n == 0 {
-		return x.Options()
-	}
-	out.Header["Max-Forwards"] = []string{strconv.FormatUint(n-1, 10)}
-	return nil
-}
-
-// Options is the answer to an OPTIONS about the proxy itself (RFC 9110,
-// Section 9.3.7).
-func (x *Exchange) Options() *http.Response {
-	return &http.Response{
-		StatusCode: http.StatusOK, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: http.Header{"Allow": {x.allow()}, "Content-Length": {"0"}},
-		Body:   http.NoBody, Request: x.r,
-	}
-}
-
-func (x *Exchange) allow() string {
-	if x.door.Mode == modeReverse {
-		return "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
-	}
-	return "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT"
 }
