@@ -264,3 +264,30 @@ func TestATunnelsDialKnowsItsRequestsVerdict(t *testing.T) {
 		t.Errorf("a name that leads to what is denied:\n%s", reply)
 	}
 }
+
+func TestAHalfCloseBeforeTheConnectionIsThereDoesNotEndTheTunnel(t *testing.T) {
+	closed := make(chan struct{})
+	addr := server(t, upper)
+	s := newStand(t, never(t), "")
+	s.settings.Dial = func(ctx context.Context, _ target.Target) (net.Conn, error) {
+		<-closed
+		select {
+		case <-ctx.Done(): // as net/http does when it reads the half-close
+			return nil, ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+			return net.Dial("tcp", addr)
+		}
+	}
+	c := s.dial(t)
+	send(t, c, "CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n")
+	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	close(closed)
+	if got := rest(t, c); got != "HTTP/1.1 200 Connection established\r\n\r\n" {
+		t.Errorf("the answer:\n%s", got)
+	}
+	if rec := s.record(t); rec.Status != 200 || rec.Tag != accesslog.TagTunnel {
+		t.Errorf("logged: %+v", rec)
+	}
+}

@@ -416,3 +416,12 @@ func TestAResponseBodyRemembersHowItBroke(t *testing.T) {
 type errReader struct{}
 
 func (errReader) Read([]byte) (int, error) { return 0, os.ErrClosed }
+
+func TestNothingBehindAnHTTP10RequestIsReadAsOne_RFC9112_6_1(t *testing.T) {
+	s := newStand(t, answer(http.StatusOK, nil, "ok"), nil)
+	got := s.talk(t, "POST http://a.test/ HTTP/1.0\r\nHost: a.test\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n"+
+		"GET http://a.test/smuggled HTTP/1.1\r\nHost: a.test\r\n\r\n")
+	if n := strings.Count(got, "HTTP/1."); n != 1 || field(got, "Connection") != "close" {
+		t.Errorf("%d answers came:\n%s", n, got)
+	}
+}

@@ -79,6 +79,9 @@ func (d *Door) Begin(w http.ResponseWriter, r *http.Request) *Exchange {
 		UserAgent: r.UserAgent(),
 		Tag:       accesslog.TagNone,
 	}
+	// net/http drops the Transfer-Encoding of an HTTP/1.0 request without a word,
+	// and would read the body as the next request (RFC 9112, Section 6.1).
+	x.w.last = !r.ProtoAtLeast(1, 1)
 	if r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 {
 		// Else net/http would read the rest of the body away from whoever reads it,
 		// or wait for it, before it writes the head of an answer.

@@ -59,7 +59,7 @@ func TestAnAnswerIsPassedOnAsItIs(t *testing.T) {
 			"HTTP/1.1 200 OK\r\nContent-Type: a/b\r\nVia: 1.0 cdn, 1.1 fwdproxy\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"},
 		"length unknown, to HTTP/1.0": {"GET", "HTTP/1.0",
 			answer(200, http.Header{"Content-Type": {"a/b"}}, "abc"),
-			"HTTP/1.0 200 OK\r\nContent-Type: a/b\r\nVia: 1.1 fwdproxy\r\n\r\nabc"},
+			"HTTP/1.0 200 OK\r\nConnection: close\r\nContent-Type: a/b\r\nVia: 1.1 fwdproxy\r\n\r\nabc"},
 		"HEAD keeps the length of what it is about": {"HEAD", "HTTP/1.1",
 			answer(200, http.Header{"Content-Length": {"15"}, "Content-Type": {"a/b"}}, ""),
 			"HTTP/1.1 200 OK\r\nContent-Length: 15\r\nContent-Type: a/b\r\nVia: 1.1 fwdproxy\r\nConnection: close\r\n\r\n"},

@@ -18,6 +18,7 @@ type Writer struct {
 	name    string        // for Via
 	timeout time.Duration // for one write
 	body    *requestBody  // nil: the request has none
+	last    bool          // no other request may follow on the connection
 	status  int           // 0 until the final head is written
 	bytes   int64
 	err     error // the first failed write
@@ -46,7 +47,7 @@ func (w *Writer) WriteHeader(status int) {
 	if _, ok := h["Content-Type"]; !ok {
 		h["Content-Type"] = nil
 	}
-	if w.body != nil && !w.body.ended.Load() {
+	if w.last || w.body != nil && !w.body.ended.Load() {
 		h["Connection"] = []string{"close"}
 	}
 	w.ResponseWriter.WriteHeader(status)
