@@ -105,9 +105,15 @@ func (e *engine) guard(rules *acl.Engine) func(netip.AddrPort) error {
 
 func (e *engine) record(r *accesslog.Record) {
 	e.metrics.Observe(r)
+	e.withLog(func(l *accesslog.Logger) { l.Log(r) })
+}
+
+// withLog lends the access log that is in force: a reload does not close it
+// meanwhile.
+func (e *engine) withLog(use func(*accesslog.Logger)) {
 	e.accessMu.RLock()
 	defer e.accessMu.RUnlock()
-	e.access.Log(r)
+	use(e.access)
 }
 
 // listen returns the addresses of the mode's front door.
@@ -142,11 +148,13 @@ func (e *engine) reload(embedded string, ls *listeners) (changed bool, err error
 	if err != nil {
 		return false, err
 	}
-	added, err := ls.prepare(next.listen(e.mode))
-	if err != nil {
-		if next.upstream != old.upstream {
+	defer func() {
+		if err != nil && next.upstream != old.upstream {
 			next.upstream.Close()
 		}
+	}()
+	added, err := ls.prepare(next.listen(e.mode))
+	if err != nil {
 		return false, err
 	}
 	if err := e.replaceLog(old.policy.Config.Log, p.Config.Log); err != nil {
@@ -196,10 +204,7 @@ func difference(a, b policy.Config) []string {
 	var out []string
 	names := func(rules []acl.RuleConfig) map[string]acl.RuleConfig {
 		m := map[string]acl.RuleConfig{}
-		for i, r := range rules {
-			if r.Name == "" {
-				r.Name = fmt.Sprintf("rule %d", i+1)
-			}
+		for _, r := range rules {
 			m[r.Name] = r
 		}
 		return m
@@ -208,7 +213,7 @@ func difference(a, b policy.Config) []string {
 	for _, r := range b.ACL.Rules {
 		if old, ok := was[r.Name]; !ok && r.Name != "" {
 			out = append(out, fmt.Sprintf("rule %q added", r.Name))
-		} else if ok && !reflect.DeepEqual(old, r) {
+		} else if ok && r.Name != "" && !reflect.DeepEqual(old, r) {
 			out = append(out, fmt.Sprintf("rule %q changed", r.Name))
 		}
 	}

@@ -208,7 +208,10 @@ func (s *server) registerGauges(memory *store.Memory) {
 	gauge("fwdproxy_policy_loaded_timestamp_seconds", "When the policy in force was loaded.", func() float64 { return float64(s.current.Load().loaded.Unix()) })
 	s.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "fwdproxy_log_dropped_total", Help: "Access log records dropped because the sink did not take them.",
-	}, func() float64 { return float64(s.access.Dropped()) }))
+	}, func() (dropped float64) {
+		s.withLog(func(l *accesslog.Logger) { dropped = float64(l.Dropped()) })
+		return dropped
+	}))
 }
 
 func (s *server) noteOwnAddrs() {
@@ -284,9 +287,11 @@ func (s *server) run() error {
 				s.shutdown(signals)
 				return nil
 			}
-			if err := s.access.Reopen(); err != nil {
-				s.log.Error("cannot reopen the access log", "error", err)
-			}
+			s.withLog(func(l *accesslog.Logger) {
+				if err := l.Reopen(); err != nil {
+					s.log.Error("cannot reopen the access log", "error", err)
+				}
+			})
 			_ = s.reloadNow() // which reports its own error
 		}
 	}
@@ -345,9 +350,11 @@ func (s *server) shutdown(signals <-chan os.Signal) {
 		s.admin.Close()
 	}
 	s.current.Load().upstream.Close()
-	if cerr := s.access.Close(); cerr != nil {
-		s.log.Error("cannot write the access log", "error", cerr)
-	}
+	s.withLog(func(l *accesslog.Logger) {
+		if err := l.Close(); err != nil {
+			s.log.Error("cannot write the access log", "error", err)
+		}
+	})
 	if err != nil || cut > 0 {
 		s.log.Warn("cut what was still in flight at the end of the drain", "tunnels", cut)
 	} else {
