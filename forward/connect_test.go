@@ -109,7 +109,7 @@ func TestAFailureToConnectHasItsStatus_RFC9209_2_3(t *testing.T) {
 		"not allowed":  {fault.New(fault.DestinationIPProhibited, "", nil), "403", "destination_ip_prohibited"},
 	} {
 		s := newStand(t, never(t), "")
-		s.settings.Dial = func(context.Context, target.Target) (net.Conn, error) { return nil, tt.err }
+		s.settings.Dial = func(context.Context, target.Target) (net.Conn, []byte, error) { return nil, nil, tt.err }
 		reply := s.talk(t, "CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n")
 		if status(reply) != tt.status || !strings.Contains(field(reply, "Proxy-Status"), "error="+tt.says) {
 			t.Errorf("%s:\n%s", name, reply)
@@ -269,13 +269,14 @@ func TestAHalfCloseBeforeTheConnectionIsThereDoesNotEndTheTunnel(t *testing.T) {
 	closed := make(chan struct{})
 	addr := server(t, upper)
 	s := newStand(t, never(t), "")
-	s.settings.Dial = func(ctx context.Context, _ target.Target) (net.Conn, error) {
+	s.settings.Dial = func(ctx context.Context, _ target.Target) (net.Conn, []byte, error) {
 		<-closed
 		select {
 		case <-ctx.Done(): // as net/http does when it reads the half-close
-			return nil, ctx.Err()
+			return nil, nil, ctx.Err()
 		case <-time.After(50 * time.Millisecond):
-			return net.Dial("tcp", addr)
+			c, err := net.Dial("tcp", addr)
+			return c, nil, err
 		}
 	}
 	c := s.dial(t)

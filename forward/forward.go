@@ -25,7 +25,7 @@ import (
 type Settings struct {
 	Door   *edge.Door
 	Tunnel tunnel.Config
-	Dial   func(context.Context, target.Target) (net.Conn, error)
+	Dial   func(context.Context, target.Target) (conn net.Conn, early []byte, err error)
 }
 
 // Handler serves forward proxy requests.
@@ -169,10 +169,10 @@ func (s *Settings) connect(x *edge.Exchange, r *http.Request) {
 	defer s.Door.Tunnels.End()
 	// A client may half-close right behind its first bytes; net/http takes that
 	// for a client that left. The dial has its own bound.
-	server, err := s.Dial(x.Context(context.WithoutCancel(r.Context())), t)
+	server, early, err := s.Dial(x.Context(context.WithoutCancel(r.Context())), t)
 	if err != nil {
 		refuse(err)
 		return
 	}
-	x.Tunnel(server)
+	x.Tunnel(server, early)
 }

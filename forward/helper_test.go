@@ -65,12 +65,13 @@ func newStand(t *testing.T, next http.RoundTripper, behind string, list ...acl.R
 			Log: func(r *accesslog.Record) { s.records <- *r }, Now: time.Now,
 		},
 		Tunnel: tunnel.DefaultConfig(),
-		Dial: func(context.Context, target.Target) (net.Conn, error) {
+		Dial: func(context.Context, target.Target) (net.Conn, []byte, error) {
 			s.dialled.Add(1)
 			if behind == "" {
-				return nil, fault.New(fault.ConnectionRefused, "the next hop refused the connection", nil)
+				return nil, nil, fault.New(fault.ConnectionRefused, "the next hop refused the connection", nil)
 			}
-			return net.Dial("tcp", behind)
+			c, err := net.Dial("tcp", behind)
+			return c, nil, err
 		},
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")

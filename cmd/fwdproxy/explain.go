@@ -154,7 +154,14 @@ func (e *engine) explain(ctx context.Context, q url.Values) (explanation, error)
 			return ex, nil
 		}
 	} else {
-		ex.resolve(ctx, l, t, j)
+		ways, resolves := l.upstream.Route(t)
+		ex.NextHop = strings.Join(ways, ", else ")
+		if resolves {
+			v, err := j.Address(hop.Unknown)
+			ex.Addresses = []addressVerdict{verdictOn("looked up by the parent proxy", v, err)}
+		} else {
+			ex.resolve(ctx, l, t, j)
+		}
 	}
 	if u != nil {
 		req := (&http.Request{Method: method, URL: u, Host: u.Host, Header: http.Header{}}).WithContext(hop.With(ctx, h))
@@ -213,13 +220,17 @@ func (ex *explanation) resolve(ctx context.Context, l *live, t target.Target, j 
 	}
 	for _, a := range addrs {
 		v, err := j.Address(a)
-		av := addressVerdict{Address: a.Addr().String(), Verdict: v.Action.String(), Rule: v.Rule, Reason: v.Reason}
-		if err != nil {
-			f := fault.From(err)
-			av.Verdict, av.Rule, av.Reason = acl.Deny.String(), f.Rule, f.Details
-		}
-		ex.Addresses = append(ex.Addresses, av)
+		ex.Addresses = append(ex.Addresses, verdictOn(a.Addr().String(), v, err))
 	}
+}
+
+func verdictOn(address string, v acl.Verdict, err error) addressVerdict {
+	av := addressVerdict{Address: address, Verdict: v.Action.String(), Rule: v.Rule, Reason: v.Reason}
+	if err != nil {
+		f := fault.From(err)
+		av.Verdict, av.Rule, av.Reason = acl.Deny.String(), f.Rule, f.Details
+	}
+	return av
 }
 
 // print shows the explanation; asked is the policy that the user named.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -68,16 +69,17 @@ func (e *engine) build(p *policy.Policy, old *live) (*live, error) {
 	}
 	l.cache = e.cache.Transport(c.Cache, c.Name, l.upstream)
 	l.door = &edge.Door{
-		Mode:    e.mode,
-		Name:    c.Name,
-		Limits:  c.Limits,
-		ACL:     p.ACL,
-		Cached:  l.cache,
-		Direct:  l.upstream,
-		Tunnels: e.tunnels,
-		Idle:    c.Forward.Tunnel.IdleTimeout.D(),
-		Log:     e.record,
-		Now:     time.Now,
+		Mode:       e.mode,
+		Name:       c.Name,
+		Limits:     c.Limits,
+		ACL:        p.ACL,
+		Cached:     l.cache,
+		Direct:     l.upstream,
+		Unresolved: slices.ContainsFunc(c.Upstream.Parents, func(p upstream.ParentConfig) bool { return p.Resolves }),
+		Tunnels:    e.tunnels,
+		Idle:       c.Forward.Tunnel.IdleTimeout.D(),
+		Log:        e.record,
+		Now:        time.Now,
 	}
 	switch e.mode {
 	case modeReverse:

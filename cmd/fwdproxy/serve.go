@@ -30,6 +30,7 @@ import (
 	"fwdproxy/internal/edge"
 	"fwdproxy/policy"
 	"fwdproxy/reverse"
+	"fwdproxy/upstream"
 )
 
 const (
@@ -206,6 +207,7 @@ func (s *server) registerGauges(memory *store.Memory) {
 	gauge("fwdproxy_cache_entries", "Entries in the memory cache: responses and their segments.", func() float64 { return float64(memory.Stats().Entries) })
 	gauge("fwdproxy_cache_bytes", "Bytes that the memory cache has allocated for entries.", func() float64 { return float64(memory.Stats().Bytes) })
 	gauge("fwdproxy_policy_loaded_timestamp_seconds", "When the policy in force was loaded.", func() float64 { return float64(s.current.Load().loaded.Unix()) })
+	s.registry.MustRegister(parentGauge(func() []upstream.ParentState { return s.current.Load().upstream.Parents() }))
 	s.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "fwdproxy_log_dropped_total", Help: "Access log records dropped because the sink did not take them.",
 	}, func() (dropped float64) {

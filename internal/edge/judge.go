@@ -5,6 +5,7 @@ import (
 
 	"fwdproxy/acl"
 	"fwdproxy/internal/fault"
+	"fwdproxy/internal/hop"
 	"fwdproxy/internal/target"
 )
 
@@ -32,6 +33,9 @@ func (d *Door) Judge(client netip.Addr, method string, t target.Target) Judgemen
 		return Judgement{Verdict: v, Err: denied(v)}
 	}
 	j := Judgement{Verdict: v, Address: func(a netip.AddrPort) (acl.Verdict, error) {
+		if a == hop.Unknown {
+			return v, d.unknown(v)
+		}
 		if d.Guard != nil {
 			if err := d.Guard(a); err != nil {
 				return v, err
@@ -52,6 +56,15 @@ func (d *Door) Judge(client netip.Addr, method string, t target.Target) Judgemen
 		j.Verdict, j.Err = j.Address(netip.AddrPortFrom(t.Addr, t.Port))
 	}
 	return j
+}
+
+// unknown decides where only a parent proxy learns the address: what hangs on
+// it stays refused, and everything where no such parent is in the policy.
+func (d *Door) unknown(v acl.Verdict) error {
+	if v.Pending || !d.Unresolved {
+		return denied(v)
+	}
+	return nil
 }
 
 func denied(v acl.Verdict) error {

@@ -15,9 +15,9 @@ import (
 const established = "HTTP/1.1 200 Connection established\r\n\r\n"
 
 // Tunnel answers a CONNECT with success and relays bytes until both sides are
-// done.
-func (x *Exchange) Tunnel(server net.Conn) {
-	x.relay(server, nil, http.StatusOK, []byte(established))
+// done. What the server sent already is early.
+func (x *Exchange) Tunnel(server net.Conn, early []byte) {
+	x.relay(server, early, http.StatusOK, []byte(established))
 }
 
 // relay takes the client's connection over, writes head, which has the status,
