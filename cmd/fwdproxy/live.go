@@ -58,7 +58,7 @@ type engine struct {
 func (e *engine) build(p *policy.Policy, old *live) (*live, error) {
 	c := p.Config
 	l := &live{policy: p, loaded: time.Now()}
-	if old != nil && reflect.DeepEqual(old.policy.Config.Upstream, c.Upstream) && reflect.DeepEqual(old.policy.Config.Pools, c.Pools) {
+	if old != nil && old.policy.UpstreamFiles == p.UpstreamFiles && reflect.DeepEqual(old.policy.Config.Upstream, c.Upstream) && reflect.DeepEqual(old.policy.Config.Pools, c.Pools) {
 		l.upstream = old.upstream
 	} else {
 		up, err := upstream.New(c.Upstream, c.Pools)
