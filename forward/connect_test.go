@@ -196,6 +196,21 @@ func TestASilentTunnelIsReaped(t *testing.T) {
 	}
 }
 
+func TestATunnelLivesNoLongerThanItMay(t *testing.T) {
+	s := newStand(t, never(t), server(t, upper))
+	s.settings.Door.Lifetime = 100 * time.Millisecond
+	c := s.dial(t)
+	send(t, c, "CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n")
+	r := bufio.NewReader(c)
+	readHead(t, r)
+	if got := rest(t, r); got != "" {
+		t.Errorf("came: %q", got)
+	}
+	if rec := s.record(t); rec.Error != string(fault.ConnectionTerminated) || !strings.Contains(rec.ErrorCause, "forward.tunnel.lifetime") {
+		t.Errorf("logged: %+v", rec)
+	}
+}
+
 func TestTunnelsAboveTheLimitAreRefusedAndDrained(t *testing.T) {
 	s := newStand(t, never(t), server(t, upper))
 	s.settings.Door.Limits.Tunnels = 1

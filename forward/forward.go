@@ -162,11 +162,12 @@ func (s *Settings) connect(x *edge.Exchange, r *http.Request) {
 			Details: "CONNECT to port " + strconv.Itoa(int(t.Port)) + " is not allowed"})
 		return
 	}
-	if !s.Door.Tunnels.Begin(s.Door.Limits.Tunnels) {
-		refuse(edge.TunnelLimit())
+	end, err := x.BeginTunnel()
+	if err != nil {
+		refuse(err)
 		return
 	}
-	defer s.Door.Tunnels.End()
+	defer end()
 	// A client may half-close right behind its first bytes; net/http takes that
 	// for a client that left. The dial has its own bound.
 	server, early, err := s.Dial(x.Context(context.WithoutCancel(r.Context())), t)

@@ -61,7 +61,7 @@ func newStand(t *testing.T, next http.RoundTripper, behind string, list ...acl.R
 	s.settings = &Settings{
 		Door: &edge.Door{
 			Mode: "forward", Name: "fwdproxy", Limits: edge.DefaultLimits(), ACL: engine,
-			Cached: next, Direct: next, Tunnels: edge.NewTunnels(), Idle: time.Minute,
+			Cached: next, Direct: next, Tunnels: edge.NewTunnels(), Idle: time.Minute, Lifetime: time.Hour,
 			Log: func(r *accesslog.Record) { s.records <- *r }, Now: time.Now,
 		},
 		Tunnel: tunnel.DefaultConfig(),

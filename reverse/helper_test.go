@@ -74,7 +74,7 @@ func newStand(t *testing.T, next http.RoundTripper, sites []SiteConfig, list ...
 	s.settings = &Settings{
 		Door: &edge.Door{
 			Mode: "reverse", Name: "fwdproxy", Limits: edge.DefaultLimits(), ACL: engine,
-			Cached: next, Direct: next, Tunnels: edge.NewTunnels(), Idle: time.Minute,
+			Cached: next, Direct: next, Tunnels: edge.NewTunnels(), Idle: time.Minute, Lifetime: time.Hour,
 			Log: func(r *accesslog.Record) { s.records <- *r }, Now: time.Now,
 		},
 		Sites: NewSites(sites),

@@ -14,11 +14,17 @@ type Config struct {
 	Ports []unit.PortRange `toml:"ports"`
 	// IdleTimeout is how long a tunnel may rest with no byte either way before it ends; after twice that it has ended.
 	IdleTimeout unit.Duration `toml:"idle_timeout"`
+	// Lifetime is how long a tunnel may be open at all.
+	Lifetime unit.Duration `toml:"lifetime"`
 }
 
 // DefaultConfig lets CONNECT go to port 443 alone.
 func DefaultConfig() Config {
-	return Config{Ports: []unit.PortRange{{First: 443, Last: 443}}, IdleTimeout: unit.Duration(10 * time.Minute)}
+	return Config{
+		Ports:       []unit.PortRange{{First: 443, Last: 443}},
+		IdleTimeout: unit.Duration(10 * time.Minute),
+		Lifetime:    unit.Duration(24 * time.Hour),
+	}
 }
 
 // Validate returns every problem of the table.
@@ -31,6 +37,9 @@ func (c Config) Validate() problem.List {
 	}
 	if c.IdleTimeout <= 0 {
 		p.Add("forward.tunnel.idle_timeout", `write a duration such as "10m"`, "zero would end every tunnel at once, or none")
+	}
+	if c.Lifetime <= 0 {
+		p.Add("forward.tunnel.lifetime", `write a duration such as "24h"`, "zero would end every tunnel at once")
 	}
 	return p
 }

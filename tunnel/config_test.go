@@ -37,6 +37,7 @@ func TestEveryProblemOfTheTableIsNamed(t *testing.T) {
 		{"range from 0", func(c *Config) { c.Ports = []unit.PortRange{{First: 0, Last: 10}} }, []string{"forward.tunnel.ports[0]"}},
 		{"range the wrong way", func(c *Config) { c.Ports = []unit.PortRange{{First: 9, Last: 8}} }, []string{"forward.tunnel.ports[0]"}},
 		{"zero idle time", func(c *Config) { c.IdleTimeout = 0 }, []string{"forward.tunnel.idle_timeout"}},
+		{"zero lifetime", func(c *Config) { c.Lifetime = 0 }, []string{"forward.tunnel.lifetime"}},
 		{"all at once", func(c *Config) {
 			c.Ports, c.IdleTimeout = []unit.PortRange{{First: 2, Last: 1}, {First: 1, Last: 1}, {}}, unit.Duration(-time.Second)
 		}, []string{"forward.tunnel.ports[0]", "forward.tunnel.ports[2]", "forward.tunnel.idle_timeout"}},

@@ -78,6 +78,7 @@ func (e *engine) build(p *policy.Policy, old *live) (*live, error) {
 		Unresolved: slices.ContainsFunc(c.Upstream.Parents, func(p upstream.ParentConfig) bool { return p.Resolves }),
 		Tunnels:    e.tunnels,
 		Idle:       c.Forward.Tunnel.IdleTimeout.D(),
+		Lifetime:   c.Forward.Tunnel.Lifetime.D(),
 		Log:        e.record,
 		Now:        time.Now,
 	}

@@ -47,6 +47,7 @@ type Door struct {
 	Unresolved bool
 	Tunnels    *Tunnels                // shared by all doors
 	Idle       time.Duration           // for a tunnel or WebSocket with no byte either way
+	Lifetime   time.Duration           // of a tunnel or WebSocket, at most
 	Log        func(*accesslog.Record) // called once for each exchange
 	Now        func() time.Time        // the clock of the log
 }
