@@ -183,7 +183,7 @@ func TestAServerThatClosesFirstEndsTheTunnel(t *testing.T) {
 
 func TestASilentTunnelIsReaped(t *testing.T) {
 	s := newStand(t, never(t), server(t, upper))
-	s.settings.Door.Idle = 50 * time.Millisecond
+	s.settings.Door.Tunnel.IdleTimeout = unit.Duration(50 * time.Millisecond)
 	c := s.dial(t)
 	send(t, c, "CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n")
 	r := bufio.NewReader(c)
@@ -198,7 +198,7 @@ func TestASilentTunnelIsReaped(t *testing.T) {
 
 func TestATunnelLivesNoLongerThanItMay(t *testing.T) {
 	s := newStand(t, never(t), server(t, upper))
-	s.settings.Door.Lifetime = 100 * time.Millisecond
+	s.settings.Door.Tunnel.Lifetime = unit.Duration(100 * time.Millisecond)
 	c := s.dial(t)
 	send(t, c, "CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n")
 	r := bufio.NewReader(c)
@@ -242,7 +242,7 @@ func TestTunnelsAboveTheLimitAreRefusedAndDrained(t *testing.T) {
 
 func TestAPortRangeOpensTunnels(t *testing.T) {
 	s := newStand(t, never(t), server(t, upper))
-	s.settings.Tunnel.Ports = []unit.PortRange{{First: 8443, Last: 8449}}
+	s.settings.Door.Tunnel.Ports = []unit.PortRange{{First: 8443, Last: 8449}}
 	for port, want := range map[string]string{"8442": "403", "8443": "200", "8449": "200", "8450": "403", "443": "403"} {
 		c := s.dial(t)
 		send(t, c, "CONNECT a.test:"+port+" HTTP/1.1\r\nHost: a.test\r\n\r\n")
@@ -257,7 +257,7 @@ func TestAPortRangeOpensTunnels(t *testing.T) {
 func TestATunnelsDialKnowsItsRequestsVerdict(t *testing.T) {
 	s := newStand(t, never(t), "")
 	up := client(t)
-	s.settings.Tunnel.Ports = []unit.PortRange{{First: 1, Last: 65535}}
+	s.settings.Door.Tunnel.Ports = []unit.PortRange{{First: 1, Last: 65535}}
 	s.settings.Dial = up.Dial
 	addr := server(t, upper)
 	_, port, _ := net.SplitHostPort(addr)

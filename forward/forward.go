@@ -9,7 +9,6 @@ import (
 	"context"
 	"net"
 	"net/http"
-	"strconv"
 
 	"github.com/elazarl/goproxy"
 
@@ -17,15 +16,13 @@ import (
 	"fwdproxy/internal/fault"
 	"fwdproxy/internal/header"
 	"fwdproxy/internal/target"
-	"fwdproxy/tunnel"
 )
 
 // Settings is what the front door works with under one policy. It is
 // immutable.
 type Settings struct {
-	Door   *edge.Door
-	Tunnel tunnel.Config
-	Dial   func(context.Context, target.Target) (conn net.Conn, early []byte, err error)
+	Door *edge.Door
+	Dial func(context.Context, target.Target) (conn net.Conn, early []byte, err error)
 }
 
 // Handler serves forward proxy requests.
@@ -155,11 +152,6 @@ func (s *Settings) connect(x *edge.Exchange, r *http.Request) {
 	}
 	if err := x.Decide(t); err != nil {
 		refuse(err)
-		return
-	}
-	if !s.Tunnel.Allows(t.Port) {
-		refuse(&fault.Error{Kind: fault.RequestDenied, Rule: "forward.tunnel.ports",
-			Details: "CONNECT to port " + strconv.Itoa(int(t.Port)) + " is not allowed"})
 		return
 	}
 	end, err := x.BeginTunnel()

@@ -317,9 +317,9 @@ func TestTheDestinationIsDecidedBeforeTheParentHearsOfIt(t *testing.T) {
 		tr   *Transport
 		host string
 	}{
-		"a literal":                                {tr, "127.0.0.1"},
-		"a literal, and the parent resolves":       {resolving, "127.0.0.1"},
-		"a name":                                   {tr, "a.test"},
+		"a literal":                          {tr, "127.0.0.1"},
+		"a literal, and the parent resolves": {resolving, "127.0.0.1"},
+		"a name":                             {tr, "a.test"},
 		"a name of which one address is permitted": {tr, "mixed.test"},
 	} {
 		before := o.conns.Load()

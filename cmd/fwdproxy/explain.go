@@ -140,10 +140,6 @@ func (e *engine) explain(ctx context.Context, q url.Values) (explanation, error)
 	if j.Err != nil {
 		return ex, nil
 	}
-	if method == http.MethodConnect && !l.policy.Config.Forward.Tunnel.Allows(t.Port) {
-		ex.Verdict, ex.Rule, ex.Reason = acl.Deny.String(), "forward.tunnel.ports", "CONNECT to this port is not allowed"
-		return ex, nil
-	}
 	h := &hop.Hop{Permit: func(a netip.AddrPort) error { _, err := j.Address(a); return err }}
 	if e.mode == modeReverse {
 		if site, ok := l.reverse.Sites.Find(t.Host, u.EscapedPath()); ok {
@@ -200,8 +196,8 @@ func (ex *explanation) judge(j edge.Judgement) {
 	if j.Err != nil {
 		f := fault.From(j.Err)
 		ex.Verdict, ex.Rule = acl.Deny.String(), f.Rule
-		if f.Kind == fault.DestinationIPProhibited {
-			ex.Reason = f.Details
+		if f.Rule != j.Verdict.Rule {
+			ex.Reason = f.Details // not a rule's own
 		}
 	} else if j.Verdict.Pending {
 		ex.Verdict = "pending"

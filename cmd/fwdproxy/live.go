@@ -77,8 +77,7 @@ func (e *engine) build(p *policy.Policy, old *live) (*live, error) {
 		Direct:     l.upstream,
 		Unresolved: slices.ContainsFunc(c.Upstream.Parents, func(p upstream.ParentConfig) bool { return p.Resolves }),
 		Tunnels:    e.tunnels,
-		Idle:       c.Forward.Tunnel.IdleTimeout.D(),
-		Lifetime:   c.Forward.Tunnel.Lifetime.D(),
+		Tunnel:     c.Forward.Tunnel,
 		Log:        e.record,
 		Now:        time.Now,
 	}
@@ -90,7 +89,7 @@ func (e *engine) build(p *policy.Policy, old *live) (*live, error) {
 		l.reverse = &reverse.Settings{Door: l.door, Sites: reverse.NewSites(c.Reverse.Sites)}
 	default:
 		l.door.Guard = e.guard(p.ACL)
-		l.forward = &forward.Settings{Door: l.door, Tunnel: c.Forward.Tunnel, Dial: l.upstream.Dial}
+		l.forward = &forward.Settings{Door: l.door, Dial: l.upstream.Dial}
 	}
 	return l, nil
 }

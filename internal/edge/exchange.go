@@ -30,6 +30,7 @@ import (
 	"fwdproxy/internal/header"
 	"fwdproxy/internal/hop"
 	"fwdproxy/internal/target"
+	"fwdproxy/tunnel"
 )
 
 // Door is what a front door works with under one policy. It is immutable: a
@@ -46,8 +47,7 @@ type Door struct {
 	// nobody here knows may be used where no rule hangs on them.
 	Unresolved bool
 	Tunnels    *Tunnels                // shared by all doors
-	Idle       time.Duration           // for a tunnel or WebSocket with no byte either way
-	Lifetime   time.Duration           // of a tunnel or WebSocket, at most
+	Tunnel     tunnel.Config           // what CONNECT may do; its times hold for WebSockets too
 	Log        func(*accesslog.Record) // called once for each exchange
 	Now        func() time.Time        // the clock of the log
 }
@@ -59,6 +59,7 @@ type Exchange struct {
 	r       *http.Request
 	start   time.Time
 	rec     accesslog.Record
+	target  target.Target // as Decide was asked about it
 	hop     hop.Hop
 	outcome cache.Outcome
 	reqBody *requestBody
@@ -143,6 +144,7 @@ func unknownExpectation(s string) bool { return !strings.EqualFold(s, "100-conti
 // nil when it may as far as the name tells; what depends on the address is
 // decided for each address before it is used.
 func (x *Exchange) Decide(t target.Target) error {
+	x.target = t
 	j := x.door.Judge(x.rec.Client.Addr(), x.r.Method, t)
 	x.verdict.Store(&j.Verdict)
 	if j.Err != nil {

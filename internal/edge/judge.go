@@ -1,7 +1,9 @@
 package edge
 
 import (
+	"net/http"
 	"net/netip"
+	"strconv"
 
 	"fwdproxy/acl"
 	"fwdproxy/internal/fault"
@@ -31,6 +33,10 @@ func (d *Door) Judge(client netip.Addr, method string, t target.Target) Judgemen
 	v := d.ACL.Decide(q)
 	if v.Action != acl.Allow && (!v.Pending || d.Mode == modeReverse) {
 		return Judgement{Verdict: v, Err: denied(v)}
+	}
+	if method == http.MethodConnect && !d.Tunnel.Allows(t.Port) {
+		return Judgement{Verdict: v, Err: &fault.Error{Kind: fault.RequestDenied, Rule: "forward.tunnel.ports",
+			Details: "CONNECT to port " + strconv.Itoa(int(t.Port)) + " is not allowed"}}
 	}
 	j := Judgement{Verdict: v, Address: func(a netip.AddrPort) (acl.Verdict, error) {
 		if a == hop.Unknown {

@@ -9,6 +9,7 @@ import (
 
 	"fwdproxy/internal/fault"
 	"fwdproxy/internal/header"
+	"fwdproxy/tunnel"
 )
 
 func isWebSocket(protocol string) bool { return strings.EqualFold(protocol, "websocket") }
@@ -53,5 +54,5 @@ func (x *Exchange) Upgrade(out *http.Request) {
 	fmt.Fprintf(&head, "HTTP/1.1 101 Switching Protocols\r\n")
 	_ = res.Header.Write(&head) // to memory
 	head.WriteString("\r\n")
-	x.relay(server, early, http.StatusSwitchingProtocols, head.Bytes())
+	x.relay(tunnel.Side{Conn: server, Early: early}, http.StatusSwitchingProtocols, head.Bytes(), nil)
 }
