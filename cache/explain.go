@@ -11,7 +11,9 @@ import (
 // are in whole seconds.
 type Explanation struct {
 	Key      string      `json:"key"`
-	Decision string      `json:"decision"` // serve, validate, fetch, fail or bypass
+	Rule     string      `json:"rule,omitempty"`  // the [[cache.rule]] that holds for the URL
+	Bends    string      `json:"bends,omitempty"` // how the rule breaks RFC 9111 here
+	Decision string      `json:"decision"`        // serve, validate, fetch, fail or bypass
 	Reason   string      `json:"reason"`
 	Vary     []string    `json:"vary,omitempty"` // fields that stored responses to the URI vary by
 	Stored   *StoredInfo `json:"stored,omitempty"`
@@ -26,7 +28,7 @@ type StoredInfo struct {
 	Size            int64     `json:"size"`
 	Address         string    `json:"address"` // that it came from
 	Received        time.Time `json:"received"`
-	LifetimeSource  string    `json:"lifetime_source"` // s-maxage, max-age, Expires, heuristic or none
+	LifetimeSource  string    `json:"lifetime_source"` // s-maxage, max-age, Expires, heuristic, rule or none
 	Lifetime        int64     `json:"lifetime"`
 	Age             int64     `json:"age"`
 	TTL             int64     `json:"ttl"`
@@ -39,8 +41,11 @@ type StoredInfo struct {
 // Explain says what RoundTrip would do about the request at now. It asks
 // nobody, and uses the same code to decide.
 func (t *Transport) Explain(req *http.Request, now time.Time) Explanation {
-	key := KeyOf(req.URL)
+	view, key := t.view(req.URL), t.Key(req.URL)
 	ex := Explanation{Key: key.String(), Decision: "bypass"}
+	if view.rule != nil {
+		ex.Rule = view.rule.Name
+	}
 	h := hop.From(req.Context())
 	switch {
 	case t.cfg.Memory == 0:
@@ -55,15 +60,23 @@ func (t *Transport) Explain(req *http.Request, now time.Time) Explanation {
 	case bypasses(req):
 		ex.Reason = "the request has a body, If-Match or If-Unmodified-Since"
 		return ex
+	case view.bypass():
+		ex.Reason = "the rule bypasses the cache"
+		return ex
 	}
-	fd := t.cache.lookup(key.hash(), req.Header, now)
+	q := &query{req: req, view: view, dir: parseRequest(req.Header)}
+	q.setKey()
+	q.bent |= view.rule.soften(&q.dir)
+	fd := t.lookup(q, now)
 	ex.Vary, ex.CollapsePaused = fd.names, fd.alone
 	rec := recordOf(fd.entry)
-	dec := decide(parseRequest(req.Header), rec, fd.known, now)
+	dec := decide(q.dir, rec, fd.known, now)
+	ex.Bends = view.label(q.bent)
 	ex.Decision, ex.Reason = dec.Action.String(), string(dec.Reason)
 	if rec == nil {
 		return ex
 	}
+	ex.Bends = view.label(q.bent | rec.bentBy(now))
 	ex.Stored = &StoredInfo{
 		Status: rec.status, Size: fd.entry.obj.Size, Address: rec.addr.String(), Received: rec.received,
 		LifetimeSource: rec.source.String(), Lifetime: wholeSeconds(rec.lifetime),

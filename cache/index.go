@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"fwdproxy/cache/store"
+	"fwdproxy/internal/header"
 )
 
 const (
@@ -78,7 +79,7 @@ func decodePrimary(b []byte) (*primary, bool) {
 	for i := range p.sets {
 		for range d.int(maxVaryNames) {
 			name := string(d.bytes(d.int(len(d.b))))
-			if !isToken(name) {
+			if !header.IsToken(name) {
 				return nil, false
 			}
 			p.sets[i] = append(p.sets[i], name)

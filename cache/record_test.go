@@ -14,7 +14,7 @@ import (
 func TestFieldsOfOneHopOrOneClientAreNotStored(t *testing.T) { // RFC 9111, Section 3.1
 	h := fields(`Cache-Control: no-cache="X-A", private="x-b, X-C"`, "Connection: X-Hop", "X-Hop: 1", "Keep-Alive: 1", "Proxy-Authenticate: 1",
 		"Proxy-Status: 1", "Te: 1", "Upgrade: 1", "Transfer-Encoding: chunked", "X-A: 1", "X-B: 1", "X-C: 1", "X-D: 1", "Age: 3", "Content-Length: 5", "ETag: x")
-	r, _ := newRecord(nil, 200, h, noon, noon, originAddr)
+	r, _ := newRecord(plainView, nil, 200, h, noon, noon, originAddr)
 	if got := slices.Sorted(maps.Keys(r.header)); !slices.Equal(got, []string{"Cache-Control", "Etag", "X-D"}) {
 		t.Errorf("stored are %v", got)
 	}
@@ -24,7 +24,7 @@ func TestFieldsOfOneHopOrOneClientAreNotStored(t *testing.T) { // RFC 9111, Sect
 }
 
 func someRecord() *record {
-	r, _ := newRecord(nil, 200, fields("Cache-Control: max-age=5, stale-if-error=7", `ETag: "a"`, "X-Two: 1", "X-Two: 2", "X-Empty:", "X-Text: \xfc"), noon, noon.Add(time.Second), originAddr)
+	r, _ := newRecord(plainView, nil, 200, fields("Cache-Control: max-age=5, stale-if-error=7", `ETag: "a"`, "X-Two: 1", "X-Two: 2", "X-Empty:", "X-Text: \xfc"), noon, noon.Add(time.Second), originAddr)
 	return r
 }
 
@@ -125,9 +125,9 @@ func TestAPrimaryRemembersTheLatestSetsOfVary(t *testing.T) {
 }
 
 func TestA304UpdatesTheStoredFieldsButNotThoseOfTheBody(t *testing.T) { // RFC 9111, Section 3.2
-	r, _ := newRecord(nil, 200, fields("Cache-Control: max-age=5", `ETag: "a"`, "Content-Type: a/b", "Content-Encoding: gzip", "Set-Cookie: a", "X-Old: 1", "X-Two: 1", "X-Two: 2"), noon, noon, originAddr)
+	r, _ := newRecord(plainView, nil, 200, fields("Cache-Control: max-age=5", `ETag: "a"`, "Content-Type: a/b", "Content-Encoding: gzip", "Set-Cookie: a", "X-Old: 1", "X-Two: 1", "X-Two: 2"), noon, noon, originAddr)
 	later := noon.Add(time.Minute)
-	next, refusal := freshen(nil, noDirectives, r, fields("Cache-Control: public, max-age=50", `ETag: "a"`, "Content-Type: c/d", "Content-Encoding: br", "Content-Length: 7", "Content-Range: x",
+	next, refusal := freshen(plainView, nil, plainRequest, r, fields("Cache-Control: public, max-age=50", `ETag: "a"`, "Content-Type: c/d", "Content-Encoding: br", "Content-Length: 7", "Content-Range: x",
 		"Set-Cookie: b", "Connection: X-Hop", "X-Hop: 1", "X-Two: 3", "Content-Foo: 1", "Age: 4"), later, later)
 	want := fields("Cache-Control: public, max-age=50", `ETag: "a"`, "Content-Type: a/b", "Content-Encoding: gzip", "Set-Cookie: a", "X-Old: 1", "X-Two: 3", "Content-Foo: 1", "Date: "+httpDate(later))
 	if refusal != "" || !maps.EqualFunc(next.header, want, slices.Equal) {
@@ -145,11 +145,11 @@ func FuzzFreshen(f *testing.F) {
 	f.Add("Cache-Control", "no-store", "Content-Length", "5")
 	f.Add("Connection", "Content-Type", "Content-Type", "x")
 	f.Fuzz(func(t *testing.T, n1, v1, n2, v2 string) {
-		r, _ := newRecord(nil, 200, fields("Cache-Control: max-age=5", `ETag: "a"`, "Content-Type: a/b", "Content-Encoding: gzip"), noon, noon, originAddr)
+		r, _ := newRecord(plainView, nil, 200, fields("Cache-Control: max-age=5", `ETag: "a"`, "Content-Type: a/b", "Content-Encoding: gzip"), noon, noon, originAddr)
 		h := http.Header{}
 		h.Add(n1, v1)
 		h.Add(n2, v2)
-		next, _ := freshen(nil, noDirectives, r, h, noon, noon)
+		next, _ := freshen(plainView, nil, plainRequest, r, h, noon, noon)
 		for _, name := range []string{"Content-Type", "Content-Encoding"} {
 			withheld := parseResponse(next.header).withheld
 			if next.header.Get(name) != r.header.Get(name) && !slices.Contains(withheld, name) {

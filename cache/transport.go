@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"net/http/httptrace"
@@ -13,15 +14,20 @@ import (
 
 // query is a GET or HEAD that the cache may answer.
 type query struct {
-	req   *http.Request
-	ctx   context.Context
-	hop   *hop.Hop
-	key   store.Key
-	dir   requestDirectives
-	opens bool // others may join its fetch
-	joins bool // it may join another's fetch
-	until time.Time
-	tries int
+	req     *http.Request
+	ctx     context.Context
+	hop     *hop.Hop
+	key     store.Key
+	view    *view
+	bent    bend   // what the rule made of this request
+	keyText string // where the key is not the URL
+	dir     requestDirectives
+	opens   bool // others may join its fetch
+	joins   bool // it may join another's fetch
+	until   time.Time
+	tries   int
+
+	counted, tooFew bool // for min_uses
 }
 
 // RoundTrip answers the request from the store, or from the next hop. The URL
@@ -34,11 +40,16 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	h := hop.From(req.Context())
 	switch {
 	case req.Method != http.MethodGet && req.Method != http.MethodHead:
-		return t.pass(req, "method")
+		return t.pass(req, status{fwd: "method"})
 	case t.cfg.Memory == 0 || h == nil || h.Permit == nil || bypasses(req):
-		return t.pass(req, "bypass")
+		return t.pass(req, status{fwd: "bypass"})
 	}
-	q := &query{req: req, ctx: req.Context(), hop: h, key: KeyOf(req.URL).hash(), dir: parseRequest(req.Header)}
+	q := &query{req: req, ctx: req.Context(), hop: h, view: t.view(req.URL), dir: parseRequest(req.Header)}
+	if q.view.bypass() {
+		return t.pass(req, status{fwd: "bypass", detail: "rule " + q.view.rule.Name})
+	}
+	q.setKey()
+	q.bent |= q.view.rule.soften(&q.dir)
 	for {
 		q.tries++
 		res, again, err := t.try(q)
@@ -56,22 +67,32 @@ func bypasses(req *http.Request) bool {
 		len(req.Header["If-Match"]) > 0 || len(req.Header["If-Unmodified-Since"]) > 0
 }
 
+// setKey sets the key, and what the rule bends by it.
+func (q *query) setKey() {
+	k := Key{q.req.URL, q.view.rule}
+	q.key = k.hash()
+	if k.bent() {
+		q.bent |= bendKey
+		q.keyText = k.String()
+	}
+}
+
 // pass sends the request on, and invalidates what an unsafe one changes (RFC
 // 9111, Section 4.4).
-func (t *Transport) pass(req *http.Request, why string) (*http.Response, error) {
-	status := status{fwd: why}.String(t.name)
+func (t *Transport) pass(req *http.Request, st status) (*http.Response, error) {
+	status := st.String(t.name)
 	report(req.Context(), "", status)
 	res, err := t.next.RoundTrip(req)
 	if err != nil {
 		return nil, err
 	}
 	if t.cfg.Memory != 0 {
-		for _, k := range invalidated(req.Method, req.URL, res.StatusCode, res.Header) {
+		for _, k := range t.invalidated(req.Method, req.URL, res.StatusCode, res.Header) {
 			t.cache.invalidate(k)
 		}
 	}
 	addDate(res.Header, time.Now())
-	addStatus(res.Header, status)
+	t.sign(res.Header, status)
 	return res, nil
 }
 
@@ -83,7 +104,7 @@ const maxTries = 4
 // hoped for from another's fetch, turned out not to be there.
 func (t *Transport) try(q *query) (res *http.Response, again bool, err error) {
 	now := time.Now()
-	fd := t.cache.lookup(q.key, q.req.Header, now)
+	fd := t.lookup(q, now)
 	var rec *record
 	if fd.entry != nil {
 		rec = fd.entry.rec
@@ -99,7 +120,7 @@ func (t *Transport) try(q *query) (res *http.Response, again bool, err error) {
 			return nil, false, err
 		}
 		q.hop.Used(rec.addr, "NONE")
-		res, err = t.fromStore(q, fd.entry, Hit, status{hit: true, ttl: rec.ttl(now), hasTTL: true}, now)
+		res, err = t.fromStore(q, fd.entry, Hit, q.status(status{hit: true, ttl: rec.ttl(now), hasTTL: true}, rec, now), now)
 		if err == nil {
 			if dec.Refresh {
 				t.refresh(q, fd.entry)
@@ -118,9 +139,35 @@ func (t *Transport) try(q *query) (res *http.Response, again bool, err error) {
 	return t.fetch(q, fd, dec)
 }
 
+// lookup finds what is stored for the query, as the policy in force sees it.
+func (t *Transport) lookup(q *query, now time.Time) found {
+	fd := t.cache.lookup(q.key, q.req.Header, now)
+	if fd.entry != nil && !fd.entry.rec.under(q.view) {
+		fd.entry = nil
+	}
+	return fd
+}
+
+// status adds what a rule made of the request and of the response to st.
+func (q *query) status(st status, r *record, now time.Time) status {
+	label := q.view.label(q.bent | r.bentBy(now))
+	if st.detail != "" && label != "" {
+		label = st.detail + "; " + label
+	}
+	st.detail = cmp.Or(label, st.detail)
+	st.key = q.keyText
+	return st
+}
+
 // fetch asks the next hop, together with others that want the same.
 func (t *Transport) fetch(q *query, fd found, dec Decision) (res *http.Response, again bool, err error) {
 	t.collapsing(q, fd)
+	if q.view.rule != nil && q.view.rule.MinUses > 1 && fd.entry == nil && !q.counted {
+		q.counted, q.tooFew = true, t.cache.uses.add(q.key, time.Now()) < q.view.rule.MinUses
+	}
+	if q.tooFew {
+		q.opens, q.joins = false, false // there will be nothing to share
+	}
 	f, lead := t.cache.join(q, fd.names, func() *flight { return t.newFlight(q, fd.entry, dec.Action == Validate) })
 	if lead {
 		go f.run(q.ctx)
@@ -180,6 +227,7 @@ func (t *Transport) lead(q *query, f *flight, dec Decision) (res *http.Response,
 		return t.validated(q, out, st)
 	case shared:
 		st.stored = true
+		st = q.status(st, out.rec, time.Now())
 		if f.base != nil && out.fill.size >= 0 && notModified(q.req.Header, out.rec) {
 			// The client holds the new one already, the store wants it still.
 			f.keep()
@@ -194,7 +242,7 @@ func (t *Transport) lead(q *query, f *flight, dec Decision) (res *http.Response,
 	text := st.String(t.name)
 	report(q.ctx, result, text)
 	out.res.Request = q.req
-	addStatus(out.res.Header, text)
+	t.sign(out.res.Header, text)
 	return out.res, false, nil
 }
 
@@ -226,11 +274,11 @@ func (t *Transport) follow(q *query, f *flight, e *entry, dec Decision) (res *ht
 			f.leave()
 			return nil, true, nil // another may be fetching its variant
 		}
-		if decide(q.dir, out.rec, true, now).Action != Serve {
+		if f.view.print != q.view.print || decide(q.dir, out.rec, true, now).Action != Serve {
 			f.leave()
 			break
 		}
-		return t.share(q, f, st, now)
+		return t.share(q, f, q.status(st, out.rec, now), now)
 	case unchanged:
 		f.leave()
 		return nil, true, nil
@@ -275,6 +323,7 @@ func (t *Transport) instead(q *query, e *entry, out *landing, st status, result 
 	if (faulty || ofNextHop(out.err)) && mayServeStale(q.dir, recordOf(e), faulty, now) {
 		st.detail, st.fwdStatus = "stale-if-error", out.answered
 		st.ttl, st.hasTTL = e.rec.ttl(now), true
+		st = q.status(st, e.rec, now)
 		res, err := t.fromStore(q, e, RefreshFailOld, st, now)
 		if err == nil {
 			q.hop.Used(e.rec.addr, "NONE")
@@ -293,6 +342,7 @@ func (t *Transport) validated(q *query, out *landing, st status) (*http.Response
 	now := time.Now()
 	st.fwdStatus = out.answered
 	st.ttl, st.hasTTL = out.entry.rec.ttl(now), true
+	st = q.status(st, out.entry.rec, now)
 	if len(out.setCookie) > 0 {
 		// It was set in the answer to this request; nobody else is given it.
 		out.entry.rec.header["Set-Cookie"] = out.setCookie
@@ -312,7 +362,7 @@ func (t *Transport) refresh(q *query, e *entry) {
 	for _, name := range []string{"Range", "If-Range", "If-None-Match", "If-Modified-Since"} {
 		delete(req.Header, name)
 	}
-	bg := &query{req: req, ctx: q.ctx, hop: q.hop, key: q.key, dir: q.dir, opens: true, joins: true}
+	bg := &query{req: req, ctx: q.ctx, hop: q.hop, key: q.key, view: q.view, dir: q.dir, opens: true, joins: true}
 	f, lead := t.cache.join(bg, nil, func() *flight {
 		f := t.newFlight(bg, e, true)
 		f.kept, f.noLeader, f.refs, f.waiting = true, true, 0, 0

@@ -40,7 +40,7 @@ func varyNames(h http.Header) ([]string, bool) {
 	}
 	var names []string
 	for _, name := range header.Tokens(h, "Vary") {
-		if name == "*" || !isToken(name) {
+		if name == "*" || !header.IsToken(name) {
 			return nil, false
 		}
 		names = append(names, textproto.CanonicalMIMEHeaderKey(name))
@@ -106,7 +106,7 @@ func appendField(b []byte, name string, lines []string) []byte {
 			continue
 		}
 		inner := false
-		for e := range elements(line) {
+		for e := range header.Elements(line) {
 			if inner {
 				value = append(value, ',')
 			}
