@@ -85,7 +85,7 @@ func (t *Transport) Explain(req *http.Request, now time.Time) Explanation {
 		MustRevalidate: rec.noStale, AlwaysValidated: rec.noCache,
 	}
 	if err := h.Permit(rec.addr); err != nil {
-		if dec.Action == Serve {
+		if dec.Action == Serve && !view.rule.sharesHosts() {
 			ex.Decision, ex.Reason = Fail.String(), "the policy refuses the address that it came from"
 		} else {
 			ex.Decision, ex.Reason = Fetch.String(), "the policy refuses the address that what is stored came from"

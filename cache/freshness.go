@@ -26,6 +26,9 @@ func (s Source) String() string {
 	return [...]string{"none", "s-maxage", "max-age", "Expires", "heuristic", "rule"}[min(s, sourceCount-1)]
 }
 
+// clockSlack is how far a clock may step back unnoticed, by NTP for one.
+const clockSlack = 10 * time.Second
+
 const (
 	heuristicShare = 10 // a tenth of the time since Last-Modified
 	heuristicMax   = 24 * time.Hour
@@ -121,8 +124,11 @@ func ageValue(h http.Header) seconds {
 }
 
 // CurrentAge returns the age at now of a response that had the age initial
-// when it arrived at received (RFC 9111, Section 4.2.3). A clock that stepped
-// back makes it no younger than initial.
+// when it arrived at received (RFC 9111, Section 4.2.3). Where that is still to
+// come, the clock stepped back and nobody knows the age: it is the greatest.
 func CurrentAge(initial time.Duration, received, now time.Time) time.Duration {
+	if received.Sub(now) > clockSlack {
+		return maxAge.duration()
+	}
 	return min(initial+min(max(0, now.Sub(received)), maxAge.duration()), maxAge.duration())
 }

@@ -53,7 +53,7 @@ func (k Key) append(b []byte) []byte {
 }
 
 func (k Key) appendHost(b []byte) []byte {
-	if k.rule == nil || k.rule.KeyHost == "" {
+	if !k.rule.sharesHosts() {
 		return append(b, k.u.Host...)
 	}
 	b = append(b, '{')

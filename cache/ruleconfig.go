@@ -159,11 +159,32 @@ func (c Config) Warnings() problem.List {
 	for i, r := range rules {
 		for _, b := range bends {
 			if r.mayBend()&b.bit != 0 {
-				l.Add("cache.rule["+strconv.Itoa(i)+"]."+b.key, "", "%q breaks RFC 9111, Section %s: %s", r.Name, b.section, b.means)
+				l.Add("cache.rule["+strconv.Itoa(i)+"]."+r.keyOf(b.bit), "", "%q breaks RFC 9111, Section %s: %s", r.Name, b.section, b.means)
 			}
 		}
 	}
 	return l
+}
+
+// keyOf returns the key that bends what the bit says.
+func (r *rule) keyOf(b bend) string {
+	switch {
+	case b == bendMinTTL:
+		return "min_ttl"
+	case b == bendNegative:
+		return "negative_ttl"
+	case b == bendStale && r.StaleWhileRevalidate > 0:
+		return "stale_while_revalidate"
+	case b == bendStale:
+		return "stale_if_error"
+	case b == bendKey && r.KeyHost != "":
+		return "key_host"
+	case b == bendKey && len(r.IgnoreQuery) > 0:
+		return "ignore_query"
+	case b == bendKey:
+		return "sort_query"
+	}
+	return "ignore"
 }
 
 // matches reports whether the rule holds for a URL with the host, in canonical

@@ -44,19 +44,19 @@ const (
 
 // bends are those against the RFC, as they are labelled.
 var bends = []struct {
-	bit                        bend
-	key, label, section, means string
+	bit                   bend
+	label, section, means string
 }{
-	{bendMinTTL, "min_ttl", "min_ttl", "4.2.1", "responses are served for longer than they say"},
-	{bendNegative, "negative_ttl", "negative_ttl", "3", "errors are stored that nothing says may be"},
-	{bendStale, "stale_while_revalidate", "stale", "4.2.4", "stale responses are served where the origin did not agree"},
-	{bendKey, "ignore_query", "key", "4", "a response answers for other URLs than its own"},
-	{bendNoStore, "ignore", "ignore no-store", "5.2.2.5", "responses that say no-store are stored"},
-	{bendNoCache, "ignore", "ignore no-cache", "5.2.2.4", "responses that say no-cache are served without asking"},
-	{bendPrivate, "ignore", "ignore private", "5.2.2.7", "what is for one user is given to all"},
-	{bendRevalidate, "ignore", "ignore must-revalidate", "5.2.2.2", "responses that forbid it are served stale"},
-	{bendAuthorization, "ignore", "ignore authorization", "3.5", "what one user is authorized for is given to all"},
-	{bendReload, "ignore", "ignore reload", "5.2.1", "a client that asks for something fresher does not get it"},
+	{bendMinTTL, "min_ttl", "4.2.1", "responses are served for longer than they say"},
+	{bendNegative, "negative_ttl", "3", "errors are stored that nothing says may be"},
+	{bendStale, "stale", "4.2.4", "stale responses are served where the origin did not agree"},
+	{bendKey, "key", "4", "a response answers for other URLs than its own"},
+	{bendNoStore, "ignore no-store", "5.2.2.5", "responses that say no-store are stored"},
+	{bendNoCache, "ignore no-cache", "5.2.2.4", "responses that say no-cache are served without asking"},
+	{bendPrivate, "ignore private", "5.2.2.7", "what is for one user is given to all"},
+	{bendRevalidate, "ignore must-revalidate", "5.2.2.2", "responses that forbid it are served stale"},
+	{bendAuthorization, "ignore authorization", "3.5", "what one user is authorized for is given to all"},
+	{bendReload, "ignore reload", "5.2.1", "a client that asks for something fresher does not get it"},
 }
 
 // ignorance is something that Ignore can name.
@@ -276,6 +276,9 @@ func (r *rule) dropQuery(param string) bool {
 		return name == p || wild && strings.HasPrefix(name, prefix)
 	})
 }
+
+// sharesHosts reports whether what one host sent answers for others.
+func (r *rule) sharesHosts() bool { return r != nil && r.KeyHost != "" }
 
 func (r *rule) dropsQuery() bool { return r != nil && len(r.IgnoreQuery) > 0 }
 

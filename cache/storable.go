@@ -34,8 +34,9 @@ const (
 )
 
 // neverStored are statuses that say nothing about the target for anybody else:
-// partial and conditional answers, and those that RFC 6585 forbids to store.
-var neverStored = []int{206, 304, 407, 412, 416, 428, 429, 431, 511}
+// partial and conditional answers, a change against what one client holds (226,
+// RFC 3229), and those that RFC 6585 forbids to store.
+var neverStored = []int{206, 226, 304, 407, 412, 416, 428, 429, 431, 511}
 
 // understood reports whether this cache knows the status and how to cache it
 // (RFC 9111, Section 5.2.2.3).

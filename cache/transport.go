@@ -41,12 +41,17 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	switch {
 	case req.Method != http.MethodGet && req.Method != http.MethodHead:
 		return t.pass(req, status{fwd: "method"})
-	case t.cfg.Memory == 0 || h == nil || h.Permit == nil || bypasses(req):
+	case t.cfg.Memory == 0 || h == nil || h.Permit == nil:
 		return t.pass(req, status{fwd: "bypass"})
 	}
 	q := &query{req: req, ctx: req.Context(), hop: h, view: t.view(req.URL), dir: parseRequest(req.Header)}
-	if q.view.bypass() {
+	switch {
+	case q.dir.onlyIfCached && (q.view.bypass() || bypasses(req)):
+		return nil, t.notCached(q)
+	case q.view.bypass():
 		return t.pass(req, status{fwd: "bypass", detail: "rule " + q.view.rule.Name})
+	case bypasses(req):
+		return t.pass(req, status{fwd: "bypass"})
 	}
 	q.setKey()
 	q.bent |= q.view.rule.soften(&q.dir)
@@ -57,6 +62,14 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			return res, err
 		}
 	}
+}
+
+// notCached is the answer to an only-if-cached that nothing stored may answer
+// (RFC 9111, Section 5.2.1.7).
+func (t *Transport) notCached(q *query) error {
+	report(q.ctx, Miss, status{detail: "only-if-cached"}.String(t.name))
+	return &fault.Error{Kind: fault.InternalResponse, Status: http.StatusGatewayTimeout,
+		Details: "the request says only-if-cached, and nothing that is stored may answer it"}
 }
 
 // bypasses reports whether the request is one that the store neither answers
@@ -112,11 +125,13 @@ func (t *Transport) try(q *query) (res *http.Response, again bool, err error) {
 	dec := decide(q.dir, rec, fd.known, now)
 	switch dec.Action {
 	case Fail:
-		report(q.ctx, Miss, status{detail: "only-if-cached"}.String(t.name))
-		return nil, false, &fault.Error{Kind: fault.InternalResponse, Status: http.StatusGatewayTimeout,
-			Details: "the request says only-if-cached, and nothing that is stored may answer it"}
+		return nil, false, t.notCached(q)
 	case Serve:
-		if err := q.hop.Permit(rec.addr); err != nil {
+		if err := q.hop.Permit(rec.addr); err != nil && q.view.rule.sharesHosts() {
+			// It came from another host's address; this one may have its own.
+			fd.entry, dec = nil, Decision{Reason: NothingStored}
+			break
+		} else if err != nil {
 			return nil, false, err
 		}
 		q.hop.Used(rec.addr, "NONE")
@@ -294,6 +309,10 @@ func (t *Transport) share(q *query, f *flight, st status, now time.Time) (*http.
 	out := f.out
 	if err := q.hop.Permit(out.rec.addr); err != nil {
 		f.leave()
+		if q.view.rule.sharesHosts() {
+			q.tries = maxTries
+			return nil, true, nil
+		}
 		return nil, false, err
 	}
 	if notModified(q.req.Header, out.rec) {
