@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"fwdproxy/cache/store"
 )
 
 func TestFieldsOfOneHopOrOneClientAreNotStored(t *testing.T) { // RFC 9111, Section 3.1
@@ -100,6 +102,7 @@ func FuzzPrimary(f *testing.F) {
 	p := newPrimary()
 	p.put([]string{"Accept", "Foo"})
 	p.put(nil)
+	p.admit(store.Key{1})
 	f.Add(p.encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		p, ok := decodePrimary(b)
@@ -107,10 +110,32 @@ func FuzzPrimary(f *testing.F) {
 			return
 		}
 		again, ok := decodePrimary(p.encode())
-		if !ok || again.nonce != p.nonce || len(again.sets) != len(p.sets) || !again.alone.Equal(p.alone) {
+		if !ok || again.nonce != p.nonce || len(again.sets) != len(p.sets) || !again.alone.Equal(p.alone) || !slices.Equal(again.variants, p.variants) {
 			t.Fatalf("got %+v, want %+v", again, p)
 		}
 	})
+}
+
+func TestAPrimaryAdmitsSoManyVariantsAndLetsTheOldestGo(t *testing.T) { // hostile case: variants are capped
+	p := newPrimary()
+	for i := range maxVariants {
+		if _, full := p.admit(store.Key{byte(i)}); full {
+			t.Fatalf("full at %d", i)
+		}
+	}
+	if _, full := p.admit(store.Key{0}); full {
+		t.Error("one that is there already makes another go")
+	}
+	out, full := p.admit(store.Key{200})
+	if !full || out != (store.Key{1}) || len(p.variants) != maxVariants*len(out) {
+		t.Errorf("%v went (%v), %d bytes stay", out, full, len(p.variants))
+	}
+	if again, ok := decodePrimary(p.encode()); !ok || !slices.Equal(again.variants, p.variants) {
+		t.Error("the variants are not read as they were written")
+	}
+	if len(p.encode()) > 4<<10 {
+		t.Errorf("a full primary takes %d bytes", len(p.encode()))
+	}
 }
 
 func TestAPrimaryRemembersTheLatestSetsOfVary(t *testing.T) {
