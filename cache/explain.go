@@ -52,7 +52,7 @@ func (t *Transport) Explain(req *http.Request, now time.Time) Explanation {
 		ex.Reason = "the cache is off: cache.memory is 0"
 		return ex
 	case req.Method != http.MethodGet && req.Method != http.MethodHead:
-		ex.Reason = "only GET and HEAD are answered from the store"
+		ex.Reason = string(OtherMethod)
 		return ex
 	case h == nil || h.Permit == nil:
 		ex.Reason = "nothing says which addresses the request may use"

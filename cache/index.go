@@ -280,13 +280,13 @@ func (c *Cache) setAlone(k store.Key, now time.Time) {
 }
 
 // invalidate removes every response to the URI, and sees to it that no fetch
-// under way stores one.
-func (c *Cache) invalidate(k store.Key) {
+// under way, but the one that it is for, stores one.
+func (c *Cache) invalidate(k store.Key, but *flight) {
 	b := c.book(k)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, f := range b.flights[k] {
-		f.void, f.open = true, false
+		f.void, f.open = f.void || f != but, false
 	}
 	c.store.Delete(k)
 }

@@ -110,6 +110,8 @@ func fwdReason(r Reason) string {
 	switch r {
 	case NothingStored:
 		return "uri-miss"
+	case OtherMethod:
+		return "method"
 	case NoVariant:
 		return "vary-miss"
 	case RequestNoCache, RequestMaxAge, RequestMinFresh:

@@ -39,13 +39,18 @@ type query struct {
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	h := hop.From(req.Context())
 	switch {
-	case req.Method != http.MethodGet && req.Method != http.MethodHead:
+	case req.Method != http.MethodGet && req.Method != http.MethodHead && req.Method != http.MethodPost:
 		return t.pass(req, status{fwd: "method"})
 	case t.cfg.Memory == 0 || h == nil || h.Permit == nil:
 		return t.pass(req, status{fwd: "bypass"})
 	}
 	q := &query{req: req, ctx: req.Context(), hop: h, view: t.view(req.URL), dir: parseRequest(req.Header)}
 	switch {
+	case req.Method == http.MethodPost && !q.view.bypass() && q.postMayAnswer():
+		q.setKey()
+		return t.post(q)
+	case req.Method == http.MethodPost:
+		return t.pass(req, status{fwd: "method"})
 	case q.dir.onlyIfCached && (q.view.bypass() || bypasses(req)):
 		return nil, t.notCached(q)
 	case q.view.bypass():
@@ -101,7 +106,7 @@ func (t *Transport) pass(req *http.Request, st status) (*http.Response, error) {
 	}
 	if t.cfg.Memory != 0 {
 		for _, k := range t.invalidated(req.Method, req.URL, res.StatusCode, res.Header) {
-			t.cache.invalidate(k)
+			t.cache.invalidate(k, nil)
 		}
 	}
 	addDate(res.Header, time.Now())
