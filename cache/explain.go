@@ -69,6 +69,10 @@ func (t *Transport) Explain(req *http.Request, now time.Time) Explanation {
 	q.bent |= view.rule.soften(&q.dir)
 	fd := t.lookup(q, now)
 	ex.Vary, ex.CollapsePaused = fd.names, fd.alone
+	if fd.entry == nil {
+		q.hop = h
+		fd.entry = t.equivalent(q, now)
+	}
 	rec := recordOf(fd.entry)
 	dec := decide(q.dir, rec, fd.known, now)
 	ex.Bends = view.label(q.bent)

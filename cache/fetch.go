@@ -163,7 +163,11 @@ func (f *flight) response(res *http.Response, requested time.Time, leader contex
 	arriving := res.Body
 	defer arriving.Close()
 	f.land(&landing{kind: shared, res: res, rec: rec, fill: body, answered: res.StatusCode}, names, usable, leader)
-	_ = body.from(arriving, func(segs [][]byte) { f.t.cache.commit(f, rec, names, segs) }) // readers get the error
+	_ = body.from(arriving, func(segs [][]byte) { // readers get the error
+		if f.t.cache.commit(f, rec, names, segs) == "" {
+			f.t.cache.remember(f, rec)
+		}
+	})
 }
 
 // supersede drops what is stored when a response that is not stored itself

@@ -25,7 +25,7 @@ func (t *Transport) invalidated(method string, u *url.URL, status int, h http.He
 	if isSafe(method) || status < 200 || status > 399 {
 		return nil
 	}
-	keys := []store.Key{t.Key(u).hash()}
+	keys := t.keysOf(u)
 	origin, err := target.FromURL(u)
 	if err != nil {
 		return keys
@@ -41,8 +41,16 @@ func (t *Transport) invalidated(method string, u *url.URL, status int, h http.He
 				continue
 			}
 			ref.Scheme, ref.Host = to.Scheme, to.Authority()
-			keys = append(keys, t.Key(ref).hash())
+			keys = append(keys, t.keysOf(ref)...)
 		}
 	}
 	return keys
+}
+
+// keysOf returns the keys of what may answer for u: its own, and those of
+// equivalent URIs.
+func (t *Transport) keysOf(u *url.URL) []store.Key {
+	k := t.Key(u)
+	keys, _ := t.cache.equivalents(k)
+	return append(keys, k.hash())
 }

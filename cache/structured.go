@@ -1,6 +1,8 @@
 package cache
 
 import (
+	"slices"
+
 	"github.com/dunglas/httpsfv"
 
 	"fwdproxy/internal/header"
@@ -74,4 +76,53 @@ func (d *responseDirectives) qualifyTargeted(unqualified *bool, value any) {
 	}
 	*unqualified = *unqualified || len(names) == 0
 	d.withheld = append(d.withheld, names...)
+}
+
+// parseVariance reads a No-Vary-Search (draft-ietf-httpbis-no-vary-search,
+// Section 4). It is false for a field that makes no difference: an absent, an
+// empty and a malformed one, and one that names more than maxVaryNames.
+func parseVariance(lines []string) (variance, bool) {
+	var v variance
+	if len(lines) == 0 {
+		return v, false
+	}
+	dict, err := httpsfv.UnmarshalDictionary(lines)
+	if err != nil {
+		return v, false
+	}
+	get := func(name string) (value any, list []string, ok bool) {
+		switch m, _ := dict.Get(name); m := m.(type) {
+		case nil:
+			return nil, nil, true
+		case httpsfv.Item:
+			return m.Value, nil, true
+		case httpsfv.InnerList:
+			list = []string{}
+			for _, item := range m.Items {
+				s, isString := item.Value.(string)
+				if !isString {
+					return nil, nil, false
+				}
+				list = append(list, formDecode(s))
+			}
+			return nil, list, len(list) <= maxVaryNames
+		}
+		return nil, nil, false
+	}
+	order, names, ok1 := get("key-order")
+	params, drop, ok2 := get("params")
+	none, keep, ok3 := get("except")
+	ignoreOrder, isBool1 := order.(bool)
+	all, isBool2 := params.(bool)
+	switch {
+	case !ok1 || !ok2 || !ok3, names != nil, order != nil && !isBool1, params != nil && !isBool2, none != nil, keep != nil && !all:
+		return v, false
+	}
+	v = variance{ignoreOrder: ignoreOrder, all: all, names: drop}
+	if all {
+		v.names = keep
+	}
+	slices.Sort(v.names)
+	v.names = slices.Compact(v.names)
+	return v, v.ignoreOrder || v.all || len(v.names) > 0
 }

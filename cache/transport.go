@@ -123,6 +123,12 @@ const maxTries = 4
 func (t *Transport) try(q *query) (res *http.Response, again bool, err error) {
 	now := time.Now()
 	fd := t.lookup(q, now)
+	hit := status{hit: true}
+	if fd.entry == nil {
+		if fd.entry = t.equivalent(q, now); fd.entry != nil {
+			hit.detail = "no-vary-search"
+		}
+	}
 	var rec *record
 	if fd.entry != nil {
 		rec = fd.entry.rec
@@ -140,7 +146,8 @@ func (t *Transport) try(q *query) (res *http.Response, again bool, err error) {
 			return nil, false, err
 		}
 		q.hop.Used(rec.addr, "NONE")
-		res, err = t.fromStore(q, fd.entry, Hit, q.status(status{hit: true, ttl: rec.ttl(now), hasTTL: true}, rec, now), now)
+		hit.ttl, hit.hasTTL = rec.ttl(now), true
+		res, err = t.fromStore(q, fd.entry, Hit, q.status(hit, rec, now), now)
 		if err == nil {
 			if dec.Refresh {
 				t.refresh(q, fd.entry)
