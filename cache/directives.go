@@ -97,12 +97,23 @@ func (d *responseDirectives) qualify(unqualified *bool, names cacheobject.FieldN
 		return
 	}
 	for name := range names {
-		if !header.IsToken(name) {
+		if !mayWithhold(name) {
 			*unqualified = true
 			return
 		}
 		d.withheld = append(d.withheld, name)
 	}
+}
+
+// mayWithhold reports whether a response makes sense without the field: those
+// that the body, the key and the freshness hang on stay, or the whole goes.
+func mayWithhold(name string) bool {
+	name = http.CanonicalHeaderKey(name)
+	switch name {
+	case "Vary", "Cache-Control", "Expires", "Date", "Age", "Etag", "Last-Modified", "No-Vary-Search":
+		return false
+	}
+	return header.IsToken(name) && !strings.HasPrefix(name, "Content-") && !strings.HasSuffix(name, "-Cache-Control")
 }
 
 // restrict honours one word of a member that could not be parsed.

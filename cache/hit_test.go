@@ -304,6 +304,26 @@ func TestExplainSaysWhatRoundTripWouldDo(t *testing.T) {
 	})
 }
 
+func TestAResponseForSharingEndsThatRequestsGoAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		private := true
+		b := newBench(t, func(int, *http.Request) (*http.Response, error) {
+			time.Sleep(time.Second)
+			if private {
+				return response(200, "x", "Cache-Control: private"), nil
+			}
+			return response(200, "x", "Cache-Control: max-age=3"), nil
+		})
+		b.crowd(3, plain)
+		private = false
+		b.get()
+		time.Sleep(5 * time.Second)
+		before := b.o.count()
+		b.crowd(5, plain)
+		b.asked(before + 1)
+	})
+}
+
 func TestAfterAWhileRequestsWaitForEachOtherAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		private := true

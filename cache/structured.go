@@ -67,7 +67,7 @@ func (d *responseDirectives) qualifyTargeted(unqualified *bool, value any) {
 	var names []string
 	if list, ok := value.(string); ok {
 		for name := range header.Elements(list) {
-			if !header.IsToken(name) {
+			if !mayWithhold(name) {
 				*unqualified = true
 				return
 			}
