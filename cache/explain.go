@@ -66,7 +66,6 @@ func (t *Transport) Explain(req *http.Request, now time.Time) Explanation {
 	}
 	q := &query{req: req, view: view, dir: parseRequest(req.Header)}
 	q.setKey()
-	q.bent |= view.rule.soften(&q.dir)
 	fd := t.lookup(q, now)
 	ex.Vary, ex.CollapsePaused = fd.names, fd.alone
 	if fd.entry == nil {

@@ -1,34 +1,14 @@
 package cache
 
 import (
-	"cmp"
 	"context"
 	"net/http"
 	"net/http/httptrace"
 	"time"
 
-	"fwdproxy/cache/store"
 	"fwdproxy/internal/fault"
 	"fwdproxy/internal/hop"
 )
-
-// query is a GET or HEAD that the cache may answer.
-type query struct {
-	req     *http.Request
-	ctx     context.Context
-	hop     *hop.Hop
-	key     store.Key
-	view    *view
-	bent    bend   // what the rule made of this request
-	keyText string // where the key is not the URL
-	dir     requestDirectives
-	opens   bool // others may join its fetch
-	joins   bool // it may join another's fetch
-	until   time.Time
-	tries   int
-
-	counted, tooFew bool // for min_uses
-}
 
 // RoundTrip answers the request from the store, or from the next hop. The URL
 // has to be absolute and in canonical form, and the context has to carry a
@@ -37,29 +17,29 @@ type query struct {
 // only-if-cached that cannot be answered (RFC 9111, Section 5.2.1.7), and the
 // context's.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	h := hop.From(req.Context())
+	q := &query{req: req, ctx: req.Context(), hop: hop.From(req.Context()), view: t.view(req.URL)}
+	post := req.Method == http.MethodPost
 	switch {
-	case req.Method != http.MethodGet && req.Method != http.MethodHead && req.Method != http.MethodPost:
+	case !post && req.Method != http.MethodGet && req.Method != http.MethodHead:
 		return t.pass(req, status{fwd: "method"})
-	case t.cfg.Memory == 0 || h == nil || h.Permit == nil:
+	case t.cfg.Memory == 0 || q.hop == nil || q.hop.Permit == nil:
 		return t.pass(req, status{fwd: "bypass"})
 	}
-	q := &query{req: req, ctx: req.Context(), hop: h, view: t.view(req.URL), dir: parseRequest(req.Header)}
+	q.dir = parseRequest(req.Header)
+	q.setKey()
 	switch {
-	case req.Method == http.MethodPost && !q.view.bypass() && q.postMayAnswer():
-		q.setKey()
+	case post && q.postMayAnswer():
 		return t.post(q)
-	case req.Method == http.MethodPost:
+	case post:
 		return t.pass(req, status{fwd: "method"})
-	case q.dir.onlyIfCached && (q.view.bypass() || bypasses(req)):
+	case !q.view.bypass() && !bypasses(req):
+	case q.dir.onlyIfCached:
 		return nil, t.notCached(q)
 	case q.view.bypass():
 		return t.pass(req, status{fwd: "bypass", detail: "rule " + q.view.rule.Name})
-	case bypasses(req):
+	default:
 		return t.pass(req, status{fwd: "bypass"})
 	}
-	q.setKey()
-	q.bent |= q.view.rule.soften(&q.dir)
 	for {
 		q.tries++
 		res, again, err := t.try(q)
@@ -69,30 +49,12 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
-// notCached is the answer to an only-if-cached that nothing stored may answer
-// (RFC 9111, Section 5.2.1.7).
-func (t *Transport) notCached(q *query) error {
-	report(q.ctx, Miss, status{detail: "only-if-cached"}.String(t.name))
-	return &fault.Error{Kind: fault.InternalResponse, Status: http.StatusGatewayTimeout,
-		Details: "the request says only-if-cached, and nothing that is stored may answer it"}
-}
-
 // bypasses reports whether the request is one that the store neither answers
 // nor remembers: with a body, which no key covers, or with a condition that
 // only the origin can judge (RFC 9110, Sections 13.1.1 and 13.1.4).
 func bypasses(req *http.Request) bool {
 	return (req.Body != nil && req.Body != http.NoBody) || req.ContentLength != 0 ||
 		len(req.Header["If-Match"]) > 0 || len(req.Header["If-Unmodified-Since"]) > 0
-}
-
-// setKey sets the key, and what the rule bends by it.
-func (q *query) setKey() {
-	k := Key{q.req.URL, q.view.rule}
-	q.key = k.hash()
-	if k.bent() {
-		q.bent |= bendKey
-		q.keyText = k.String()
-	}
 }
 
 // pass sends the request on, and invalidates what an unsafe one changes (RFC
@@ -164,26 +126,6 @@ func (t *Transport) try(q *query) (res *http.Response, again bool, err error) {
 		fd.entry, dec = nil, Decision{Reason: dec.Reason}
 	}
 	return t.fetch(q, fd, dec)
-}
-
-// lookup finds what is stored for the query, as the policy in force sees it.
-func (t *Transport) lookup(q *query, now time.Time) found {
-	fd := t.cache.lookup(q.key, q.req.Header, now)
-	if fd.entry != nil && !fd.entry.rec.under(q.view) {
-		fd.entry = nil
-	}
-	return fd
-}
-
-// status adds what a rule made of the request and of the response to st.
-func (q *query) status(st status, r *record, now time.Time) status {
-	label := q.view.label(q.bent | r.bentBy(now))
-	if st.detail != "" && label != "" {
-		label = st.detail + "; " + label
-	}
-	st.detail = cmp.Or(label, st.detail)
-	st.key = q.keyText
-	return st
 }
 
 // fetch asks the next hop, together with others that want the same.
