@@ -16,6 +16,7 @@ type Cache struct {
 	store   store.Store
 	filling atomic.Int64 // bytes held by fills, over all flights
 	books   [64]book
+	uses    uses
 }
 
 // book holds the fetches under way for a part of the keys.
@@ -41,12 +42,20 @@ type Transport struct {
 	cfg   Config
 	name  string
 	next  http.RoundTripper
+	plain *view   // of what no rule holds for
+	rules []*view // of each rule, the first that holds counts
 }
 
-// Transport returns the cache as cfg says, in front of next. The name is the
-// pseudonym in Cache-Status (RFC 9211).
+// Transport returns the cache as cfg, which is valid, says, in front of next.
+// The name is the pseudonym in Cache-Status (RFC 9211).
 func (c *Cache) Transport(cfg Config, name string, next http.RoundTripper) *Transport {
-	return &Transport{cache: c, cfg: cfg, name: name, next: next}
+	targeted := cfg.targeted()
+	t := &Transport{cache: c, cfg: cfg, name: name, next: next, plain: newView(targeted, nil)}
+	rules, _ := cfg.rules()
+	for _, r := range rules {
+		t.rules = append(t.rules, newView(targeted, r))
+	}
+	return t
 }
 
 // Result says in Squid's words what became of a request.

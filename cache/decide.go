@@ -29,6 +29,7 @@ const (
 	StaleRevalidating Reason = "it is stale, within stale-while-revalidate"                    // RFC 5861, Section 3
 	NothingStored     Reason = "nothing is stored for this URI"                                // RFC 9211, uri-miss
 	NoVariant         Reason = "what is stored for this URI answers other requests (Vary)"     // RFC 9211, vary-miss
+	OtherMethod       Reason = "only GET and HEAD are answered from the store"                 // RFC 9211, method
 	Stale             Reason = "it is stale"                                                   // RFC 9111, Section 4.2
 	ResponseNoCache   Reason = "the response says no-cache"                                    // RFC 9111, Section 5.2.2.4
 	RequestNoCache    Reason = "the request says no-cache"                                     // RFC 9111, Section 5.2.1.4

@@ -20,11 +20,14 @@ import (
 type flight struct {
 	t    *Transport
 	key  store.Key
+	view *view
 	dir  requestDirectives // the leader's
 	req  *http.Request     // what is sent
 	hop  *hop.Hop          // the fetch's own
 	base *entry            // what is stored already and may be freshened or stand in; may be nil
 	ask  bool              // send the validators of base
+
+	tooFew bool // a rule wants more requests before it stores
 
 	// The book's lock guards these.
 	open  bool     // may be joined

@@ -8,12 +8,15 @@ import (
 	"time"
 
 	"fwdproxy/cache/store"
+	"fwdproxy/internal/header"
 )
 
 const (
 	nonceSize = 16
 	// maxVarySets bounds the different Vary of one URI that are remembered.
 	maxVarySets = 8
+	// maxVariants bounds the responses that are stored for one URI.
+	maxVariants = 64
 	// aloneFor is how long requests for a URI whose response turned out not to
 	// be for sharing go to the next hop without waiting for each other.
 	aloneFor = 2 * time.Minute
@@ -26,6 +29,9 @@ type primary struct {
 	nonce [nonceSize]byte
 	sets  [][]string // the fields that responses vary by, the latest set first
 	alone time.Time  // until then requests do not wait for each other
+	// variants are the keys of the stored responses, one after the other, the one
+	// that was stored last at the end; some may be gone.
+	variants []byte
 }
 
 func newPrimary() *primary {
@@ -46,7 +52,24 @@ func (p *primary) put(names []string) {
 	p.sets = sets
 }
 
-const primaryVersion = 1
+// admit takes a response with the key in, and returns the key of the one that
+// has to make room, if one has to.
+func (p *primary) admit(k store.Key) (out store.Key, full bool) {
+	const size = len(store.Key{})
+	var rest []byte
+	for v := range slices.Chunk(p.variants, size) {
+		if store.Key(v) != k {
+			rest = append(rest, v...)
+		}
+	}
+	if full = len(rest) >= maxVariants*size; full {
+		out, rest = store.Key(rest[:size]), rest[size:]
+	}
+	p.variants = append(rest, k[:]...)
+	return out, full
+}
+
+const primaryVersion = 2
 
 func (p *primary) encode() []byte {
 	b := append(make([]byte, 0, 64), primaryVersion)
@@ -60,7 +83,7 @@ func (p *primary) encode() []byte {
 			b = append(b, name...)
 		}
 	}
-	return b
+	return append(b, p.variants...)
 }
 
 func decodePrimary(b []byte) (*primary, bool) {
@@ -78,13 +101,14 @@ func decodePrimary(b []byte) (*primary, bool) {
 	for i := range p.sets {
 		for range d.int(maxVaryNames) {
 			name := string(d.bytes(d.int(len(d.b))))
-			if !isToken(name) {
+			if !header.IsToken(name) {
 				return nil, false
 			}
 			p.sets[i] = append(p.sets[i], name)
 		}
 	}
-	return p, !d.bad && len(d.b) == 0
+	p.variants = d.b
+	return p, !d.bad && len(d.b)%len(store.Key{}) == 0 && len(d.b) <= maxVariants*len(store.Key{})
 }
 
 // entry is a stored response as it was found.
@@ -169,13 +193,17 @@ func (c *Cache) commit(f *flight, r *record, names []string, body [][]byte) Refu
 	}
 	p.put(names)
 	p.alone = time.Time{}
+	key := variantKey(f.key, p.nonce, names, f.req.Header)
+	oldest, full := p.admit(key)
 	err := c.store.Put(f.key, p.encode(), nil)
 	b.mu.Unlock()
 	if err != nil {
 		return StoreUnavailable
 	}
+	if full {
+		c.store.Delete(oldest)
+	}
 
-	key := variantKey(f.key, p.nonce, names, f.req.Header)
 	if e := c.entry(key); e != nil && e.rec.requested.After(r.requested) && !e.rec.requested.After(time.Now()) {
 		return OlderThanStored
 	}
@@ -252,13 +280,13 @@ func (c *Cache) setAlone(k store.Key, now time.Time) {
 }
 
 // invalidate removes every response to the URI, and sees to it that no fetch
-// under way stores one.
-func (c *Cache) invalidate(k store.Key) {
+// under way, but the one that it is for, stores one.
+func (c *Cache) invalidate(k store.Key, but *flight) {
 	b := c.book(k)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, f := range b.flights[k] {
-		f.void, f.open = true, false
+		f.void, f.open = f.void || f != but, false
 	}
 	c.store.Delete(k)
 }

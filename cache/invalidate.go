@@ -21,11 +21,11 @@ func isSafe(method string) bool {
 // invalidated returns the keys that a response to an unsafe request makes
 // invalid (RFC 9111, Section 4.4): the target's and, within its origin alone,
 // those of Location and Content-Location; none when it is an error.
-func invalidated(method string, u *url.URL, status int, h http.Header) []store.Key {
+func (t *Transport) invalidated(method string, u *url.URL, status int, h http.Header) []store.Key {
 	if isSafe(method) || status < 200 || status > 399 {
 		return nil
 	}
-	keys := []store.Key{KeyOf(u).hash()}
+	keys := t.keysOf(u)
 	origin, err := target.FromURL(u)
 	if err != nil {
 		return keys
@@ -36,13 +36,21 @@ func invalidated(method string, u *url.URL, status int, h http.Header) []store.K
 			if err != nil {
 				continue
 			}
-			t, err := target.FromURL(ref)
-			if err != nil || t.Origin() != origin.Origin() {
+			to, err := target.FromURL(ref)
+			if err != nil || to.Origin() != origin.Origin() {
 				continue
 			}
-			ref.Scheme, ref.Host = t.Scheme, t.Authority()
-			keys = append(keys, KeyOf(ref).hash())
+			ref.Scheme, ref.Host = to.Scheme, to.Authority()
+			keys = append(keys, t.keysOf(ref)...)
 		}
 	}
 	return keys
+}
+
+// keysOf returns the keys of what may answer for u: its own, and those of
+// equivalent URIs.
+func (t *Transport) keysOf(u *url.URL) []store.Key {
+	k := t.Key(u)
+	keys, _ := t.cache.equivalents(k)
+	return append(keys, k.hash())
 }

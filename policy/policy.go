@@ -140,7 +140,7 @@ func compile(text, dir string) (*Policy, problem.List) {
 	p.ACL = engine
 	p.UpstreamFiles = upstreamFiles
 	io.WriteString(sum, upstreamFiles)
-	p.Warnings = p.Config.ACL.Warnings()
+	p.Warnings = append(p.Config.ACL.Warnings(), p.Config.Cache.Warnings()...)
 	locate(p.Warnings, lines)
 	p.Digest = hex.EncodeToString(sum.Sum(nil))
 	return p, nil

@@ -20,7 +20,7 @@ import (
 // 3.2.2) and with the proxy's own credentials for a parent, which may be nil.
 func encodeHead(req *http.Request, via *parent) ([]byte, error) {
 	bad := func(what string) error { return fault.New(fault.RequestError, what, nil) }
-	if !isToken(req.Method) || req.Method == http.MethodConnect {
+	if !header.IsToken(req.Method) || req.Method == http.MethodConnect {
 		return nil, bad("the method is malformed, or none that is passed on")
 	}
 	path, host := requestTarget(req), req.Host
@@ -118,13 +118,4 @@ func isVisible(s string) bool {
 		}
 	}
 	return true
-}
-
-func isToken(s string) bool {
-	for i := range len(s) {
-		if !httpguts.IsTokenRune(rune(s[i])) {
-			return false
-		}
-	}
-	return s != ""
 }

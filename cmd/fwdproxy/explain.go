@@ -266,6 +266,12 @@ func because(reason string) string {
 
 func printCache(line func(name, format string, args ...any), c *cache.Explanation) {
 	line("cache key", "%s", c.Key)
+	if c.Rule != "" {
+		line("cache rule", "%s", c.Rule)
+	}
+	if c.Bends != "" {
+		line("not by RFC", "%s", c.Bends)
+	}
 	if len(c.Vary) > 0 {
 		line("varies by", "%s", strings.Join(c.Vary, ", "))
 	}

@@ -67,7 +67,11 @@ func (e *engine) build(p *policy.Policy, old *live) (*live, error) {
 		}
 		l.upstream = up
 	}
-	l.cache = e.cache.Transport(c.Cache, c.Name, l.upstream)
+	kept := c.Cache
+	if e.mode == modeReverse {
+		kept = kept.ForReverse()
+	}
+	l.cache = e.cache.Transport(kept, c.Name, l.upstream)
 	l.door = &edge.Door{
 		Mode:       e.mode,
 		Name:       c.Name,
