@@ -18,11 +18,17 @@ func isSafe(method string) bool {
 	return false
 }
 
+// invalidates reports whether a response with the status to a request with the
+// method invalidates anything: no error does.
+func invalidates(method string, status int) bool {
+	return !isSafe(method) && status >= 200 && status <= 399
+}
+
 // invalidated returns the keys that a response to an unsafe request makes
 // invalid (RFC 9111, Section 4.4): the target's and, within its origin alone,
 // those of Location and Content-Location; none when it is an error.
 func invalidated(method string, u *url.URL, status int, h http.Header) []store.Key {
-	if isSafe(method) || status < 200 || status > 399 {
+	if !invalidates(method, status) {
 		return nil
 	}
 	keys := []store.Key{KeyOf(u).hash()}

@@ -27,6 +27,8 @@ type record struct {
 	staleIfError        seconds // unset, or 0 and more
 	staleRevalidate     seconds
 	addr                netip.AddrPort // that answered
+	mark                mark
+	staleSince          *time.Time // from then on it counts as stale, whatever lifetime says; not stored
 }
 
 // newRecord returns the record of a response and its directives. The header
@@ -42,6 +44,7 @@ func newRecord(reqHeader http.Header, status int, h http.Header, requested, rece
 	}
 	r.lifetime, r.source = Lifetime(status, h, d, received, heuristicAllowed(reqHeader, d))
 	r.header = storedHeader(h, d.withheld)
+	r.mark.readTags(h, d.withheld)
 	return r, d
 }
 
@@ -67,15 +70,22 @@ func storedHeader(h http.Header, withheld []string) http.Header {
 
 func (r *record) age(now time.Time) time.Duration { return CurrentAge(r.initialAge, r.received, now) }
 
-// ttl is negative for a stale response.
-func (r *record) ttl(now time.Time) time.Duration { return r.lifetime - r.age(now) }
+// ttl is 0 or negative for a stale response. One that a purge made stale has
+// been so since then; a clock that steps back does not make it fresh again.
+func (r *record) ttl(now time.Time) time.Duration {
+	age := r.age(now)
+	if r.staleSince == nil {
+		return r.lifetime - age
+	}
+	return min(r.lifetime, r.age(*r.staleSince), age) - age
+}
 
 func (r *record) hasValidator() bool {
 	return first(r.header, "Etag") != "" || first(r.header, "Last-Modified") != ""
 }
 
 // recordVersion begins every encoded record; a change of the format changes it.
-const recordVersion = 1
+const recordVersion = 2
 
 const (
 	flagNoCache = 1 << iota
@@ -107,6 +117,7 @@ func (r *record) encode() []byte {
 	addr, _ := r.addr.MarshalBinary() // it never fails
 	b = binary.AppendUvarint(b, uint64(len(addr)))
 	b = append(b, addr...)
+	b = r.mark.append(b)
 	return appendHeader(b, r.header)
 }
 
@@ -147,6 +158,7 @@ func decodeRecord(b []byte) (*record, error) {
 	if err := r.addr.UnmarshalBinary(d.bytes(d.int(64))); err != nil {
 		return nil, errRecord
 	}
+	r.mark = d.mark()
 	r.header = d.header()
 	if d.bad || len(d.b) > 0 || source >= sourceCount || flags&^(flagNoCache|flagNoStale) != 0 || r.status < 200 {
 		return nil, errRecord

@@ -69,6 +69,9 @@ func (t *Transport) pass(req *http.Request, why string) (*http.Response, error) 
 		for _, k := range invalidated(req.Method, req.URL, res.StatusCode, res.Header) {
 			t.cache.invalidate(k)
 		}
+		if groups, all := invalidatedGroups(req.Method, res.StatusCode, res.Header); all || len(groups) > 0 {
+			t.cache.purges.addGroups(string(originOf(keyText(req.URL))), groups, all)
+		}
 	}
 	addDate(res.Header, time.Now())
 	addStatus(res.Header, status)
@@ -83,7 +86,13 @@ const maxTries = 4
 // hoped for from another's fetch, turned out not to be there.
 func (t *Transport) try(q *query) (res *http.Response, again bool, err error) {
 	now := time.Now()
-	fd := t.cache.lookup(q.key, q.req.Header, now)
+	fd := t.cache.lookup(q.key, q.req.URL, q.req.Header, now)
+	if fd.ruling.purged() {
+		t.cache.purges.refused[fd.ruling.by].Add(1)
+	}
+	if fd.lost != nil {
+		t.cache.discard(q.key, fd.lost)
+	}
 	var rec *record
 	if fd.entry != nil {
 		rec = fd.entry.rec
@@ -272,7 +281,7 @@ func (t *Transport) share(q *query, f *flight, st status, now time.Time) (*http.
 func (t *Transport) instead(q *query, e *entry, out *landing, st status, result Result) (*http.Response, bool, error) {
 	now := time.Now()
 	faulty := out.kind == faulted
-	if (faulty || ofNextHop(out.err)) && mayServeStale(q.dir, recordOf(e), faulty, now) {
+	if (faulty || ofNextHop(out.err)) && mayServeStale(q.dir, recordOf(e), faulty, now) && !t.cache.purges.judge(&e.rec.mark, q.key, q.req.URL).gone {
 		st.detail, st.fwdStatus = "stale-if-error", out.answered
 		st.ttl, st.hasTTL = e.rec.ttl(now), true
 		res, err := t.fromStore(q, e, RefreshFailOld, st, now)
