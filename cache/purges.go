@@ -105,7 +105,7 @@ func (p *purges) search(m *mark, k store.Key, asked *url.URL) ruling {
 	}
 	r.add(ByURL, "", 0, p.urls.find(keyHash(k)), m.began)
 	if px := p.prefixes.Load(); len(px.texts)+len(px.hosts) > 0 {
-		hit := func(text string, s stamp) { r.add(ByPrefix, text, 0, s, m.began) }
+		hit := func(by PurgeKind, text string, s stamp) { r.add(by, text, 0, s, m.began) }
 		own := string(m.url)
 		px.find(own, hit)
 		if other := string(keyText(asked)); other != own {

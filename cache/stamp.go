@@ -144,7 +144,7 @@ type prefixes struct {
 const maxPrefixes = 4096
 
 // find calls hit for each text that url begins with, and for its host.
-func (p *prefixes) find(url string, hit func(text string, s stamp)) {
+func (p *prefixes) find(url string, hit func(by PurgeKind, text string, s stamp)) {
 	// Of all texts that url begins with the last in order is the one before url
 	// itself, or that one begins with it.
 	i, exact := slices.BinarySearch(p.texts, url)
@@ -153,13 +153,13 @@ func (p *prefixes) find(url string, hit func(text string, s stamp)) {
 	}
 	for ; i >= 0; i = p.above[i] {
 		if strings.HasPrefix(url, p.texts[i]) {
-			hit(p.texts[i], p.stamps[i])
+			hit(ByPrefix, p.texts[i], p.stamps[i])
 		}
 	}
 	if len(p.hosts) > 0 {
 		host := hostOf(url)
 		if s, ok := p.hosts[host]; ok {
-			hit(host, s)
+			hit(ByHost, host, s)
 		}
 	}
 }

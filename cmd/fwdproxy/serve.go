@@ -140,6 +140,7 @@ func start(mode string, p *policy.Policy, stdout, stderr io.Writer) (*server, er
 		return nil, err
 	}
 	s.registerGauges(memory)
+	s.registerPurges()
 	s.listeners.commit(first.listen(mode), added)
 	s.noteOwnAddrs()
 	return s, nil
@@ -182,6 +183,7 @@ func (s *server) startAdmin(c admin.Config) error {
 			Reload:   s.reloadNow,
 			Explain:  func(r *http.Request) (any, error) { return s.explainRequest(r) },
 			Info:     s.info,
+			Purge:    func(r *http.Request) (any, error) { return s.purge(r) },
 		}),
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       30 * time.Second,
