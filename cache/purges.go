@@ -14,6 +14,7 @@ import (
 const (
 	maxURLs     = 1 << 16
 	maxTagNames = 1 << 16
+	maxPrefixes = 4096 // and hosts
 )
 
 // purges remembers what was purged, so that a look-up can tell whether what it
@@ -46,7 +47,7 @@ type purges struct {
 
 func newPurges() *purges {
 	p := &purges{urls: hashed{most: maxURLs}, tags: hashed{most: maxTagNames}}
-	p.prefixes.Store(&prefixes{})
+	p.prefixes.Store(&prefixes{most: maxPrefixes})
 	return p
 }
 

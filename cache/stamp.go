@@ -134,14 +134,12 @@ func (h *hashed) all(do func(hash uint64, s stamp)) {
 // prefixes remembers purges by prefix and by host. It is never changed: a
 // purge makes another one.
 type prefixes struct {
+	most   int      // that are remembered, hosts with them
 	texts  []string // sorted
 	stamps []stamp
 	above  []int // of each the longest other text that it begins with; -1 for none
 	hosts  map[string]stamp
 }
-
-// maxPrefixes bounds the prefixes and hosts that are remembered.
-const maxPrefixes = 4096
 
 // find calls hit for each text that url begins with, and for its host.
 func (p *prefixes) find(url string, hit func(by PurgeKind, text string, s stamp)) {
@@ -190,10 +188,10 @@ func (p *prefixes) with(text string, host, soft bool, seq uint64, at int64) (nex
 		into = hosts
 	}
 	into[text] = into[text].with(soft, seq, at)
-	if len(all)+len(hosts) > maxPrefixes {
+	if len(all)+len(hosts) > p.most {
 		forgotten = dropOldest(all, hosts)
 	}
-	next = &prefixes{hosts: hosts, texts: make([]string, 0, len(all))}
+	next = &prefixes{most: p.most, hosts: hosts, texts: make([]string, 0, len(all))}
 	for t := range all {
 		next.texts = append(next.texts, t)
 	}
