@@ -146,9 +146,6 @@ func (c *Cache) lookup(k store.Key, u *url.URL, h http.Header, now time.Time) fo
 			}
 		}
 	}
-	if f.entry == nil && f.lost != nil {
-		f.known = false // it is not that only another variant is stored
-	}
 	return f
 }
 
@@ -199,7 +196,7 @@ func (c *Cache) commit(f *flight, r *record, names []string, body [][]byte) Refu
 	}
 
 	key := variantKey(f.key, p.nonce, names, f.req.Header)
-	if e := c.entry(key); e != nil && e.rec.requested.After(r.requested) && !e.rec.requested.After(time.Now()) {
+	if e := c.entry(key); e != nil && (e.rec.mark.after(r.mark) || e.rec.requested.After(r.requested) && !e.rec.requested.After(time.Now())) {
 		return OlderThanStored
 	}
 	if c.store.Put(key, head, body) != nil {

@@ -27,7 +27,10 @@ func (m mark) fetched(f mark) mark {
 	return m
 }
 
-// origin returns scheme://authority of a key's text.
+// after reports whether a purge came between the fetch of o and that of m.
+func (m mark) after(o mark) bool { return m.log == o.log && m.began > o.began }
+
+// originOf returns scheme://authority of a key's text.
 func originOf(url []byte) []byte {
 	const scheme = len("http://") // "https://" has one byte more, and its second slash here
 	for i := min(scheme+1, len(url)); i < len(url); i++ {
