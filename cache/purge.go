@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"fwdproxy/cache/store"
 	"fwdproxy/internal/target"
 )
 
@@ -144,27 +145,35 @@ func (t *Transport) Purge(p Purge, now time.Time) (Purged, error) {
 	c := t.cache
 	done := Purged{Kind: p.Kind.String(), What: p.What, Soft: p.Soft}
 	e := purgeEntry{by: p.Kind, soft: p.Soft, at: now.UnixMilli()}
+	var err error
 	switch p.Kind {
 	case ByURL:
-		key := KeyOf(p.url).hash()
-		prior, ok := c.primary(key)
-		stored := ok && len(prior.sets) > 0
+		stored := false
+		for _, key := range purgedKeys(p.url) {
+			prior, ok := c.primary(key)
+			stored = stored || ok && len(prior.sets) > 0
+			e.hash = keyHash(key)
+			err = errors.Join(err, c.purges.add(e))
+			if !p.Soft {
+				c.invalidate(key) // which makes room at once
+			}
+		}
 		done.Stored = &stored
-		e.hash = keyHash(key)
 	case ByTag:
 		e.hash = hashTag(p.What)
+		err = c.purges.add(e)
 	default:
 		e.text = p.What
-	}
-	err := c.purges.add(e)
-	if p.Kind == ByURL && !p.Soft {
-		c.invalidate(KeyOf(p.url).hash()) // which makes room at once
+		err = c.purges.add(e)
 	}
 	if err != nil {
 		err = fmt.Errorf("%w: %w", ErrPurgeNotKept, err)
 	}
 	return done, err
 }
+
+// purgedKeys returns the keys of all that may answer for the URL.
+func purgedKeys(u *url.URL) []store.Key { return []store.Key{KeyOf(u).hash()} }
 
 // PurgeCounts says how often something was purged, and how often a look-up was
 // refused what it found for it, by kind.

@@ -24,9 +24,9 @@ type purges struct {
 	log    uint64        // names the sequence; 0 where nothing outlives the process
 	seq    atomic.Uint64 // the latest number
 	latest atomic.Uint64 // that of the latest purge by URL, prefix or tag
-	// latestTag is that of the latest by tag, which whatever may have every tag
-	// is gone with.
-	latestTag atomic.Uint64
+	// Of these the latest by URL and by tag. What may have every tag is gone with
+	// the latter.
+	latestURL, latestTag atomic.Uint64
 
 	// The floors hold numbers: what began before one of them counts as purged,
 	// before tagFloor only where it has tags.
@@ -104,7 +104,10 @@ func (p *purges) search(m *mark, k store.Key, asked *url.URL) ruling {
 	if m.tagged() {
 		r.add(byForgottenTag, "", 0, stamp{hard: p.tagFloor.Load()}, m.began)
 	}
-	r.add(ByURL, "", 0, p.urls.find(keyHash(k)), m.began)
+	if p.latestURL.Load() > m.began {
+		r.add(ByURL, "", 0, p.urls.find(keyHash(k)), m.began)
+		r.add(ByURL, "", 0, p.urls.find(keyHash(KeyOf(asked).hash())), m.began)
+	}
 	if px := p.prefixes.Load(); len(px.texts)+len(px.hosts) > 0 {
 		hit := func(by PurgeKind, text string, s stamp) { r.add(by, text, 0, s, m.began) }
 		own := string(m.url)
@@ -113,11 +116,13 @@ func (p *purges) search(m *mark, k store.Key, asked *url.URL) ruling {
 			px.find(other, hit)
 		}
 	}
-	for h := range hashes(m.tags) {
-		r.add(ByTag, "", h, p.tags.find(h), m.began)
-	}
-	if m.anyTag {
-		r.add(ByTag, "", 0, stamp{hard: p.latestTag.Load()}, m.began)
+	if latest := p.latestTag.Load(); latest > m.began {
+		for h := range hashes(m.tags) {
+			r.add(ByTag, "", h, p.tags.find(h), m.began)
+		}
+		if m.anyTag {
+			r.add(ByTag, "", 0, stamp{hard: latest}, m.began)
+		}
 	}
 	return r
 }
@@ -158,6 +163,7 @@ func (p *purges) apply(e purgeEntry) {
 	switch e.by {
 	case ByURL:
 		raise(&p.floor, p.urls.put(e.hash, e.soft, e.seq, e.at))
+		raise(&p.latestURL, e.seq)
 	case ByTag:
 		raise(&p.tagFloor, p.tags.put(e.hash, e.soft, e.seq, e.at))
 		raise(&p.latestTag, e.seq)

@@ -41,7 +41,7 @@ func (m *purgeModel) matches(p modelPurge, r modelRecord, asked string) bool {
 	either := func(match func(url string) bool) bool { return match(r.url) || match(asked) }
 	switch p.kind {
 	case ByURL:
-		return r.url == p.what
+		return either(func(u string) bool { return u == p.what })
 	case ByPrefix:
 		return either(func(u string) bool { return strings.HasPrefix(u, p.what) })
 	case ByHost:
@@ -313,6 +313,18 @@ func TestGroupsOfOneOriginNeverTouchAnothers(t *testing.T) { // RFC 9875, Sectio
 	}
 	if r := judge(); !r.gone || r.by != byGroup {
 		t.Errorf("what its origin invalidated is forgotten, so that it counts as invalid: %+v", r)
+	}
+	p.addGroups("http://victim.test", []uint64{hashTag("other")}, false)
+	if r := judge(); !r.gone {
+		t.Error("an origin that was forgotten and comes back begins with nothing invalid")
+	}
+	odd := mark{anyGroup: true}.fetched(p.begin(mine))
+	if r := p.judge(&odd, KeyOf(mine).hash(), mine); r.purged() {
+		t.Errorf("in groups that are not known, fresh: %+v", r)
+	}
+	p.addGroups("http://victim.test", []uint64{hashTag("another")}, false)
+	if r := p.judge(&odd, KeyOf(mine).hash(), mine); !r.gone {
+		t.Error("a response whose groups are not known survives an invalidation of one of its origin's")
 	}
 	var plain mark
 	plain = plain.fetched(mark{url: m.url})
