@@ -29,8 +29,8 @@ type book struct {
 func New(s store.Store) *Cache { return newCache(s, newPurges()) }
 
 // Open returns a Cache that keeps responses in s, which outlives the process,
-// and what was purged in the journal j. When j is damaged, the damage says how,
-// and what s holds counts as purged.
+// and what was purged in the journal j; for a store that does not j is nil. When
+// j is damaged, the damage says how, and what s holds counts as purged.
 func Open(s store.Store, j *store.Journal) (c *Cache, damage, err error) {
 	p, damage, err := openPurges(j)
 	if err != nil {

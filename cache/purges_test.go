@@ -467,3 +467,36 @@ func FuzzPurgeEntry(f *testing.F) {
 		}
 	})
 }
+
+func BenchmarkHitAfterPurges(b *testing.B) {
+	for name, n := range map[string]int{"none": 0, "1": 1, "4000": 4000} {
+		b.Run(name, func(b *testing.B) {
+			tr, req := benchTransport(b, always(200, string(make([]byte, 1024)), append([]string{"Cache-Control: max-age=2147483647", "Surrogate-Key: a b c d"}, benchLines...)...))
+			roundTrip(b, tr, req)
+			for i := range n {
+				for _, p := range []purgeEntry{
+					{by: ByURL, hash: uint64(i)}, {by: ByTag, hash: uint64(i)}, {by: ByPrefix, text: fmt.Sprintf("http://example.com/%d", i)},
+				} {
+					if err := tr.cache.purges.add(p); err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				roundTrip(b, tr, req)
+			}
+		})
+	}
+}
+
+func BenchmarkPurgeByPrefix(b *testing.B) {
+	p := newPurges()
+	n := 0
+	for b.Loop() {
+		n++
+		if err := p.add(purgeEntry{by: ByPrefix, text: fmt.Sprintf("http://example.com/%d", n)}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -175,50 +176,53 @@ func hostOf(url string) string {
 // with returns what is remembered after one more purge, and the number of the
 // latest that was forgotten to make room, 0 for none.
 func (p *prefixes) with(text string, host, soft bool, seq uint64, at int64) (next *prefixes, forgotten uint64) {
-	all := map[string]stamp{}
-	for i, t := range p.texts {
-		all[t] = p.stamps[i]
-	}
-	hosts := map[string]stamp{}
-	for h, s := range p.hosts {
-		hosts[h] = s
-	}
-	into := all
+	next = &prefixes{most: p.most, texts: slices.Clone(p.texts), stamps: slices.Clone(p.stamps), hosts: p.hosts}
 	if host {
-		into = hosts
+		next.hosts = make(map[string]stamp, len(p.hosts)+1)
+		maps.Copy(next.hosts, p.hosts)
+		next.hosts[text] = next.hosts[text].with(soft, seq, at)
+	} else {
+		i, known := slices.BinarySearch(next.texts, text)
+		if !known {
+			next.texts = slices.Insert(next.texts, i, text)
+			next.stamps = slices.Insert(next.stamps, i, stamp{})
+		}
+		next.stamps[i] = next.stamps[i].with(soft, seq, at)
 	}
-	into[text] = into[text].with(soft, seq, at)
-	if len(all)+len(hosts) > p.most {
-		forgotten = dropOldest(all, hosts)
+	if len(next.texts)+len(next.hosts) > p.most {
+		forgotten = next.dropOldest()
 	}
-	next = &prefixes{most: p.most, hosts: hosts, texts: make([]string, 0, len(all))}
-	for t := range all {
-		next.texts = append(next.texts, t)
-	}
-	slices.Sort(next.texts)
+	next.above = make([]int, len(next.texts))
 	for i, t := range next.texts {
-		next.stamps = append(next.stamps, all[t])
 		above := i - 1
 		for above >= 0 && !strings.HasPrefix(t, next.texts[above]) {
 			above = next.above[above]
 		}
-		next.above = append(next.above, above)
+		next.above[i] = above
 	}
 	return next, forgotten
 }
 
-// dropOldest deletes from the maps what was purged least recently.
-func dropOldest(maps ...map[string]stamp) uint64 {
-	var from map[string]stamp
-	var oldest string
-	least := uint64(math.MaxUint64)
-	for _, m := range maps {
-		for text, s := range m {
-			if s.latest() < least {
-				from, oldest, least = m, text, s.latest()
-			}
+// dropOldest deletes what was purged least recently, and returns its number.
+// The lists are p's own; the hosts may be another's.
+func (p *prefixes) dropOldest() uint64 {
+	least, text, host := uint64(math.MaxUint64), -1, ""
+	for i, s := range p.stamps {
+		if s.latest() < least {
+			least, text = s.latest(), i
 		}
 	}
-	delete(from, oldest)
+	for h, s := range p.hosts {
+		if s.latest() < least {
+			least, text, host = s.latest(), -1, h
+		}
+	}
+	if text >= 0 {
+		p.texts = slices.Delete(p.texts, text, text+1)
+		p.stamps = slices.Delete(p.stamps, text, text+1)
+		return least
+	}
+	p.hosts = maps.Clone(p.hosts)
+	delete(p.hosts, host)
 	return least
 }

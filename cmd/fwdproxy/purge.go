@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"time"
@@ -11,6 +12,7 @@ import (
 
 	"fwdproxy/admin"
 	"fwdproxy/cache"
+	"fwdproxy/cache/store"
 )
 
 func purgeCommand() *cobra.Command {
@@ -134,6 +136,19 @@ func (e *engine) purge(r *http.Request) (cache.Purged, error) {
 	}
 	e.log.Info("purged", attrs...)
 	return done, nil
+}
+
+// openCache returns the cache on s. Where s outlives the process, the journal
+// beside it keeps what was purged; else it is nil.
+func openCache(s store.Store, j *store.Journal, log *slog.Logger) (*cache.Cache, error) {
+	c, damage, err := cache.Open(s, j)
+	if err != nil {
+		return nil, err
+	}
+	if damage != nil {
+		log.Error("what was purged is not known any more; all that was stored before counts as purged", "error", damage)
+	}
+	return c, nil
 }
 
 func (s *server) registerPurges() {

@@ -24,7 +24,6 @@ import (
 	"fwdproxy"
 	"fwdproxy/accesslog"
 	"fwdproxy/admin"
-	"fwdproxy/cache"
 	"fwdproxy/cache/store"
 	"fwdproxy/forward"
 	"fwdproxy/internal/edge"
@@ -103,17 +102,23 @@ func start(mode string, p *policy.Policy, stdout, stderr io.Writer) (*server, er
 	if err != nil {
 		return nil, fmt.Errorf("log.access: %w", err)
 	}
+	logger := slog.New(slog.NewTextHandler(stderr, nil))
+	stored, err := openCache(memory, nil, logger)
+	if err != nil {
+		access.Close()
+		return nil, err
+	}
 	registry := prometheus.NewRegistry()
 	s := &server{
 		engine: &engine{
 			mode:    mode,
-			cache:   cache.New(memory),
+			cache:   stored,
 			tunnels: edge.NewTunnels(),
 			access:  access,
 			stdout:  stdout,
 			stderr:  stderr,
 			metrics: accesslog.NewMetrics(registry),
-			log:     slog.New(slog.NewTextHandler(stderr, nil)),
+			log:     logger,
 		},
 		registry: registry,
 		failed:   make(chan error, 8),
