@@ -200,7 +200,7 @@ func TestASoftlyPurgedResponseIsServedWithinItsStaleWindowsCountedFromThePurge(t
 		})
 		b.get()
 		time.Sleep(500 * time.Second)
-		b.purge(ways[3-3], true)
+		b.purge(ways[0], true)
 		time.Sleep(19 * time.Second)
 		b.want(b.get(), 200, "1", Hit, "fwdproxy; hit; ttl=-19")
 		synctest.Wait()
@@ -617,7 +617,7 @@ func FuzzTags(f *testing.F) {
 			t.Fatalf("%d tags, %d groups", len(m.tags)/tagSize, len(m.groups)/tagSize)
 		}
 		for hash := range hashes(m.tags) {
-			if tagNamed(h, hash) == "" {
+			if tagNamed(h, hash) == "" && hash != hashTag("") {
 				t.Fatal("a tag has no name")
 			}
 		}

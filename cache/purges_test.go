@@ -357,20 +357,20 @@ func TestWhatWasStoredBeforeAJournalWasLostCountsAsPurged(t *testing.T) {
 	after := mark{}.fetched(p.begin(u))
 	before.anyTag, before.anyGroup = false, false
 
-	judged := func(b []byte) (damage error, first, second ruling) {
+	judged := func(b []byte) (first, second ruling, damage error) {
 		if err := os.WriteFile(path, b, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		p, damage := open()
-		return damage, p.judge(&before, KeyOf(u).hash(), u), p.judge(&after, KeyOf(u).hash(), u)
+		return p.judge(&before, KeyOf(u).hash(), u), p.judge(&after, KeyOf(u).hash(), u), damage
 	}
-	if damage, first, second := judged(whole); damage != nil || !first.gone || second.purged() {
+	if first, second, damage := judged(whole); damage != nil || !first.gone || second.purged() {
 		t.Fatalf("whole: %v, %+v, %+v", damage, first, second)
 	}
 	for i := range whole {
 		b := slices.Clone(whole)
 		b[i] ^= 0x10
-		if damage, first, second := judged(b); damage == nil || !first.gone || !second.gone || second.by != byRestart {
+		if first, second, damage := judged(b); damage == nil || !first.gone || !second.gone || second.by != byRestart {
 			t.Fatalf("byte %d flipped: %v, %+v, %+v", i, damage, first, second)
 		}
 	}
