@@ -83,11 +83,11 @@ type modelWorld struct {
 func (w *modelWorld) pick(list ...string) string { return list[w.rng.IntN(len(list))] }
 
 func (w *modelWorld) url() string {
-	u := w.pick("http", "https") + "://" + w.pick("a.test", "b.test", "a.test:81", "a.test.org") + "/"
+	u := []string{w.pick("http", "https"), "://", w.pick("a.test", "b.test", "a.test:81", "a.test.org"), "/"}
 	for range w.rng.IntN(3) {
-		u += w.pick("x", "y", "xy", "/", "?")
+		u = append(u, w.pick("x", "y", "xy", "/", "?"))
 	}
-	return u
+	return strings.Join(u, "")
 }
 
 func (w *modelWorld) words() (out []string) {
