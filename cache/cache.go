@@ -14,6 +14,7 @@ import (
 // fetches under way.
 type Cache struct {
 	store   store.Store
+	purges  *purges
 	filling atomic.Int64 // bytes held by fills, over all flights
 	books   [64]book
 	uses    uses
@@ -25,9 +26,22 @@ type book struct {
 	flights map[store.Key][]*flight
 }
 
-// New returns a Cache that keeps responses in s.
-func New(s store.Store) *Cache {
-	c := &Cache{store: s}
+// New returns a Cache that keeps responses in s, which is empty.
+func New(s store.Store) *Cache { return newCache(s, newPurges()) }
+
+// Open returns a Cache that keeps responses in s, which outlives the process,
+// and what was purged in the journal j; for a store that does not j is nil. When
+// j is damaged, the damage says how, and what s holds counts as purged.
+func Open(s store.Store, j *store.Journal) (c *Cache, damage, err error) {
+	p, damage, err := openPurges(j)
+	if err != nil {
+		return nil, nil, err
+	}
+	return newCache(s, p), damage, nil
+}
+
+func newCache(s store.Store, p *purges) *Cache {
+	c := &Cache{store: s, purges: p}
 	for i := range c.books {
 		c.books[i].flights = make(map[store.Key][]*flight)
 	}

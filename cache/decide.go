@@ -70,7 +70,7 @@ func judge(d requestDirectives, r *record, known bool, now time.Time) Decision {
 		return Decision{Action: Fetch, Reason: why}
 	}
 	age := r.age(now)
-	ttl := r.lifetime - age
+	ttl := r.ttl(now)
 	switch {
 	case d.noCache:
 		return ask(RequestNoCache)
@@ -84,7 +84,7 @@ func judge(d requestDirectives, r *record, known bool, now time.Time) Decision {
 		return Decision{Action: Serve, Reason: Fresh}
 	case r.noStale:
 		return ask(Stale)
-	case d.maxStale != unset && (d.maxStale == maxAge || -ttl <= d.maxStale.duration()):
+	case d.maxStale != unset && r.staleSince == nil && (d.maxStale == maxAge || -ttl <= d.maxStale.duration()):
 		return Decision{Action: Serve, Reason: StaleAccepted}
 	case r.staleRevalidate != unset && -ttl < r.staleRevalidate.duration():
 		return Decision{Action: Serve, Reason: StaleRevalidating, Refresh: true}

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"net/http"
+	"strconv"
 	"time"
 
 	"fwdproxy/internal/hop"
@@ -17,6 +18,7 @@ type Explanation struct {
 	Reason   string      `json:"reason"`
 	Vary     []string    `json:"vary,omitempty"` // fields that stored responses to the URI vary by
 	Stored   *StoredInfo `json:"stored,omitempty"`
+	Purged   string      `json:"purged,omitempty"` // what made something stored unusable, or stale
 	// CollapsePaused says that a response to the URI turned out not to be for
 	// sharing a short while ago, so that requests do not wait for each other.
 	CollapsePaused bool `json:"collapse_paused,omitempty"`
@@ -67,6 +69,7 @@ func (t *Transport) Explain(req *http.Request, now time.Time) Explanation {
 	q := &query{req: req, view: view, dir: parseRequest(req.Header)}
 	q.setKey()
 	fd := t.lookup(q, now)
+	ex.Purged = fd.why()
 	ex.Vary, ex.CollapsePaused = fd.names, fd.alone
 	if fd.entry == nil {
 		q.hop = h
@@ -95,4 +98,39 @@ func (t *Transport) Explain(req *http.Request, now time.Time) Explanation {
 		}
 	}
 	return ex
+}
+
+// why says which purge took away or made stale what was found, "" for none.
+func (fd found) why() string {
+	r, e := fd.ruling, fd.entry
+	if r.gone {
+		e = fd.lost
+	}
+	what := ""
+	switch r.by {
+	case ByURL:
+		what = "a purge of the URL"
+	case ByPrefix:
+		what = "a purge of the prefix " + r.text
+	case ByHost:
+		what = "a purge of the host " + r.text
+	case ByTag:
+		what = "a purge by tag, and its tags are not known"
+		if r.tag != 0 {
+			what = "a purge of the tag " + strconv.Quote(tagNamed(e.rec.header, r.tag))
+		}
+	case byGroup:
+		what = "an unsafe request that invalidated a group of its (RFC 9875)"
+	case byForgotten, byForgottenTag:
+		what = "purges that were too many to remember each"
+	default:
+		what = "the loss of the journal of purges"
+	}
+	switch {
+	case r.gone:
+		return "gone by " + what
+	case r.stale:
+		return "stale by " + what
+	}
+	return ""
 }

@@ -21,6 +21,7 @@ func (t *Transport) newFlight(q *query, e *entry, validate bool) *flight {
 	f := &flight{
 		t: t, key: q.key, view: q.view, dir: q.dir, base: e, ask: validate && e.rec.hasValidator(),
 		hop: q.hop.Fork(), open: q.opens, tooFew: q.tooFew,
+		mark:    t.cache.purges.begin(q.req.URL),
 		interim: make(chan interim), leaderGone: make(chan struct{}), ready: make(chan struct{}),
 		refs: 1, waiting: 1,
 	}
@@ -139,6 +140,7 @@ func (f *flight) response(res *http.Response, requested time.Time, leader contex
 	}
 	addr, _ := f.hop.Answered()
 	rec, d := newRecord(f.view, f.req.Header, res.StatusCode, res.Header, requested, now, addr)
+	rec.mark = rec.mark.fetched(f.mark)
 	refusal := storable(f.view, f.req.Method, f.dir, rec, res.Header, d)
 	switch {
 	case refusal != "":
@@ -205,6 +207,7 @@ func (f *flight) confirmed(res *http.Response, requested time.Time) *landing {
 // returns the new record. What may not be stored any more is dropped.
 func (f *flight) update(h http.Header, requested, now time.Time) *record {
 	rec, refusal := freshen(f.view, f.req.Header, f.dir, f.base.rec, h, requested, now)
+	rec.mark = rec.mark.fetched(f.mark)
 	switch {
 	case refusal == "" && sameNames(rec.header, f.base.rec.header):
 		f.t.cache.renew(f, f.base, rec)

@@ -117,7 +117,8 @@ func TestAClockThatStepsBackMakesWhatIsStoredStale(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, always(200, "x", "Cache-Control: max-age=60", `ETag: "a"`))
 		b.get()
-		e := b.c.lookup(KeyOf(request(t.Context(), "GET", page).URL).hash(), http.Header{}, time.Now()).entry
+		u := request(t.Context(), "GET", page).URL
+		e := b.c.lookup(KeyOf(u).hash(), u, http.Header{}, time.Now()).entry
 		if dec := decide(plainRequest, e.rec, true, time.Now().Add(-time.Hour)); dec.Action != Validate {
 			t.Errorf("an hour before it came: %v, %s", dec.Action, dec.Reason)
 		}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"slices"
 	"time"
 
@@ -120,10 +121,12 @@ type entry struct {
 
 // found is what the index has for one request.
 type found struct {
-	entry *entry   // nil when nothing stored matches
-	known bool     // responses to the URI that vary are stored
-	alone bool     // requests for the URI do not wait for each other
-	names []string // all fields that stored responses vary by
+	entry  *entry   // nil when nothing stored matches
+	known  bool     // responses to the URI that vary are stored
+	alone  bool     // requests for the URI do not wait for each other
+	names  []string // all fields that stored responses vary by
+	lost   *entry   // one that a purge took away
+	ruling ruling   // about entry, or lost where entry is nil
 }
 
 func (c *Cache) primary(k store.Key) (*primary, bool) {
@@ -134,9 +137,9 @@ func (c *Cache) primary(k store.Key) (*primary, bool) {
 	return decodePrimary(o.Head)
 }
 
-// lookup finds the stored response for a request with the fields h; of several
-// that match the latest (RFC 9111, Section 4.1).
-func (c *Cache) lookup(k store.Key, h http.Header, now time.Time) found {
+// lookup finds the stored response for a request for u with the fields h; of
+// several that match and were not purged the latest (RFC 9111, Section 4.1).
+func (c *Cache) lookup(k store.Key, u *url.URL, h http.Header, now time.Time) found {
 	p, ok := c.primary(k)
 	if !ok {
 		return found{}
@@ -150,8 +153,21 @@ func (c *Cache) lookup(k store.Key, h http.Header, now time.Time) found {
 			}
 		}
 		e := c.entry(variantKey(k, p.nonce, set, h))
-		if e != nil && (f.entry == nil || e.rec.madeAt().After(f.entry.rec.madeAt())) {
-			f.entry = e
+		if e == nil {
+			continue
+		}
+		r := c.purges.judge(&e.rec.mark, k, u)
+		switch {
+		case r.gone:
+			if f.lost = e; f.entry == nil {
+				f.ruling = r
+			}
+		case f.entry == nil || e.rec.madeAt().After(f.entry.rec.madeAt()):
+			f.entry, f.ruling = e, r
+			if r.stale {
+				since := time.UnixMilli(r.since)
+				e.rec.staleSince = &since
+			}
 		}
 	}
 	return f
@@ -187,6 +203,10 @@ func (c *Cache) commit(f *flight, r *record, names []string, body [][]byte) Refu
 		b.mu.Unlock()
 		return Invalidated
 	}
+	if c.purges.judge(&r.mark, f.key, f.req.URL).gone {
+		b.mu.Unlock()
+		return WasPurged
+	}
 	p, ok := c.primary(f.key)
 	if !ok {
 		p = newPrimary()
@@ -204,7 +224,7 @@ func (c *Cache) commit(f *flight, r *record, names []string, body [][]byte) Refu
 		c.store.Delete(oldest)
 	}
 
-	if e := c.entry(key); e != nil && e.rec.requested.After(r.requested) && !e.rec.requested.After(time.Now()) {
+	if e := c.entry(key); e != nil && (e.rec.mark.after(r.mark) || e.rec.requested.After(r.requested) && !e.rec.requested.After(time.Now())) {
 		return OlderThanStored
 	}
 	if c.store.Put(key, head, body) != nil {
@@ -246,6 +266,16 @@ func (c *Cache) renew(f *flight, e *entry, r *record) {
 			_ = c.store.Put(f.key, p.encode(), nil)
 		}
 	})
+}
+
+// discard makes room that a purged response takes, unless it was replaced since.
+func (c *Cache) discard(k store.Key, e *entry) {
+	b := c.book(k)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if o, ok := c.store.Get(e.key); ok && o.ID == e.obj.ID {
+		c.store.Delete(e.key)
+	}
 }
 
 // drop removes a stored response, unless it was replaced since.

@@ -61,9 +61,7 @@ func (t *Transport) post(q *query) (*http.Response, error) {
 	}
 	now := time.Now()
 	addDate(res.Header, now)
-	for _, k := range t.invalidated(q.req.Method, q.req.URL, res.StatusCode, res.Header) {
-		t.cache.invalidate(k, f)
-	}
+	t.invalidate(q.req, res, f)
 	if res.Body == nil || !postAnswers(q.view, q.req.URL, res.StatusCode, res.Header, now) {
 		f.end()
 		t.sign(res.Header, st.String(t.name))

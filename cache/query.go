@@ -43,9 +43,9 @@ func (q *query) setKey() {
 
 // lookup finds what is stored for the query, as the policy in force sees it.
 func (t *Transport) lookup(q *query, now time.Time) found {
-	fd := t.cache.lookup(q.key, q.req.Header, now)
+	fd := t.cache.lookup(q.key, q.req.URL, q.req.Header, now)
 	if fd.entry != nil && !fd.entry.rec.under(q.view) {
-		fd.entry = nil
+		fd.entry, fd.ruling = nil, ruling{}
 	}
 	return fd
 }

@@ -30,6 +30,8 @@ type record struct {
 	saw                 saw
 	bent                bend   // what a rule made of it
 	print               uint64 // of the view that lifetime, flags and windows were read with
+	mark                mark
+	staleSince          *time.Time // from then on it counts as stale, whatever lifetime says; not stored
 }
 
 // newRecord returns the record of a response, seen with v, and its directives.
@@ -45,6 +47,7 @@ func newRecord(v *view, reqHeader http.Header, status int, h http.Header, reques
 	if v.rule.ignores(bendSetCookie) {
 		delete(r.header, "Set-Cookie")
 	}
+	r.mark.readTags(h, d.withheld)
 	return r, d
 }
 
@@ -97,8 +100,15 @@ func storedHeader(h http.Header, withheld []string) http.Header {
 
 func (r *record) age(now time.Time) time.Duration { return CurrentAge(r.initialAge, r.received, now) }
 
-// ttl is negative for a stale response.
-func (r *record) ttl(now time.Time) time.Duration { return r.lifetime - r.age(now) }
+// ttl is 0 or negative for a stale response. One that a purge made stale has
+// been so since then; a clock that steps back does not make it fresh again.
+func (r *record) ttl(now time.Time) time.Duration {
+	age := r.age(now)
+	if r.staleSince == nil {
+		return r.lifetime - age
+	}
+	return min(r.lifetime, r.age(*r.staleSince), age) - age
+}
 
 func (r *record) hasValidator() bool {
 	return first(r.header, "Etag") != "" || first(r.header, "Last-Modified") != ""
@@ -139,6 +149,7 @@ func (r *record) encode() []byte {
 	addr, _ := r.addr.MarshalBinary() // it never fails
 	b = binary.AppendUvarint(b, uint64(len(addr)))
 	b = append(b, addr...)
+	b = r.mark.append(b)
 	return appendHeader(b, r.header)
 }
 
@@ -180,6 +191,7 @@ func decodeRecord(b []byte) (*record, error) {
 	if err := r.addr.UnmarshalBinary(d.bytes(d.int(64))); err != nil {
 		return nil, errRecord
 	}
+	r.mark = d.mark()
 	r.header = d.header()
 	if d.bad || len(d.b) > 0 || r.source >= sourceCount || flags&^(flagNoCache|flagNoStale) != 0 || r.status < 200 {
 		return nil, errRecord

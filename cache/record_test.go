@@ -34,7 +34,8 @@ func TestARecordIsReadAsItWasWritten(t *testing.T) {
 	for _, r := range []*record{
 		someRecord(),
 		{status: 599, header: http.Header{}, requested: time.UnixMilli(0), received: time.UnixMilli(math.MaxInt32), lifetime: maxAge.duration(), initialAge: maxAge.duration(),
-			source: FromHeuristic, noCache: true, noStale: true, staleIfError: maxAge, staleRevalidate: unset, addr: netip.MustParseAddrPort("[2001:db8::1]:443")},
+			source: FromHeuristic, noCache: true, noStale: true, staleIfError: maxAge, staleRevalidate: unset, addr: netip.MustParseAddrPort("[2001:db8::1]:443"),
+			mark: mark{log: 1 << 63, began: 7, url: []byte("http://a/"), tags: []byte("0123456789abcdef"), groups: []byte("01234567"), anyTag: true}},
 	} {
 		got, err := decodeRecord(r.encode())
 		if err != nil {
@@ -42,6 +43,9 @@ func TestARecordIsReadAsItWasWritten(t *testing.T) {
 		}
 		if !maps.EqualFunc(got.header, r.header, slices.Equal) {
 			t.Errorf("got %v, want %v", got.header, r.header)
+		}
+		if string(got.mark.append(nil)) != string(r.mark.append(nil)) || got.mark.began != r.mark.began || got.mark.anyTag != r.mark.anyTag {
+			t.Errorf("got %+v, want %+v", got.mark, r.mark)
 		}
 		if !got.requested.Equal(r.requested) || !got.received.Equal(r.received) {
 			t.Errorf("got %v %v", got.requested, got.received)

@@ -29,6 +29,7 @@ const (
 	FromUnknown      Refusal = "the address that it came from is not known"
 	Incomplete       Refusal = "the body broke off"                          // Section 3.3
 	Invalidated      Refusal = "an unsafe request invalidated it on the way" // Section 4.4
+	WasPurged        Refusal = "it was purged on the way"
 	OlderThanStored  Refusal = "what is stored was requested later"
 	StoreUnavailable Refusal = "the store did not take it"
 )

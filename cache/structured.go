@@ -126,3 +126,22 @@ func parseVariance(lines []string) (variance, bool) {
 	v.names = slices.Compact(v.names)
 	return v, v.ignoreOrder || v.all || len(v.names) > 0
 }
+
+// stringList reads a List of Strings (RFC 9651, Section 3.1); parameters are
+// ignored (RFC 9875, Section 2). A member of another type makes it malformed.
+func stringList(lines []string) ([]string, bool) {
+	list, err := httpsfv.UnmarshalList(lines)
+	if err != nil {
+		return nil, false
+	}
+	members := make([]string, 0, len(list))
+	for _, m := range list {
+		item, _ := m.(httpsfv.Item)
+		s, ok := item.Value.(string)
+		if !ok {
+			return nil, false
+		}
+		members = append(members, s)
+	}
+	return members, true
+}

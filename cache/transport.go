@@ -67,9 +67,7 @@ func (t *Transport) pass(req *http.Request, st status) (*http.Response, error) {
 		return nil, err
 	}
 	if t.cfg.Memory != 0 {
-		for _, k := range t.invalidated(req.Method, req.URL, res.StatusCode, res.Header) {
-			t.cache.invalidate(k, nil)
-		}
+		t.invalidate(req, res, nil)
 	}
 	addDate(res.Header, time.Now())
 	t.sign(res.Header, status)
@@ -85,6 +83,12 @@ const maxTries = 4
 func (t *Transport) try(q *query) (res *http.Response, again bool, err error) {
 	now := time.Now()
 	fd := t.lookup(q, now)
+	if fd.ruling.purged() {
+		t.cache.purges.refused[fd.ruling.by].Add(1)
+	}
+	if fd.lost != nil {
+		t.cache.discard(q.key, fd.lost)
+	}
 	hit := status{hit: true}
 	if fd.entry == nil {
 		if fd.entry = t.equivalent(q, now); fd.entry != nil {
@@ -293,7 +297,7 @@ func (t *Transport) share(q *query, f *flight, st status, now time.Time) (*http.
 func (t *Transport) instead(q *query, e *entry, out *landing, st status, result Result) (*http.Response, bool, error) {
 	now := time.Now()
 	faulty := out.kind == faulted
-	if (faulty || ofNextHop(out.err)) && mayServeStale(q.dir, recordOf(e), faulty, now) {
+	if (faulty || ofNextHop(out.err)) && mayServeStale(q.dir, recordOf(e), faulty, now) && !t.cache.purges.judge(&e.rec.mark, q.key, q.req.URL).gone {
 		st.detail, st.fwdStatus = "stale-if-error", out.answered
 		st.ttl, st.hasTTL = e.rec.ttl(now), true
 		st = q.status(st, e.rec, now)

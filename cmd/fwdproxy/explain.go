@@ -282,5 +282,8 @@ func printCache(line func(name, format string, args ...any), c *cache.Explanatio
 			line("validator", "%s", strings.TrimSpace(s.ETag+" "+s.LastModified))
 		}
 	}
+	if c.Purged != "" {
+		line("purged", "%s", c.Purged)
+	}
 	line("decision", "%s: %s", c.Decision, c.Reason)
 }

@@ -24,7 +24,6 @@ import (
 	"fwdproxy"
 	"fwdproxy/accesslog"
 	"fwdproxy/admin"
-	"fwdproxy/cache"
 	"fwdproxy/cache/store"
 	"fwdproxy/forward"
 	"fwdproxy/internal/edge"
@@ -103,17 +102,23 @@ func start(mode string, p *policy.Policy, stdout, stderr io.Writer) (*server, er
 	if err != nil {
 		return nil, fmt.Errorf("log.access: %w", err)
 	}
+	logger := slog.New(slog.NewTextHandler(stderr, nil))
+	stored, err := openCache(memory, nil, logger)
+	if err != nil {
+		access.Close()
+		return nil, err
+	}
 	registry := prometheus.NewRegistry()
 	s := &server{
 		engine: &engine{
 			mode:    mode,
-			cache:   cache.New(memory),
+			cache:   stored,
 			tunnels: edge.NewTunnels(),
 			access:  access,
 			stdout:  stdout,
 			stderr:  stderr,
 			metrics: accesslog.NewMetrics(registry),
-			log:     slog.New(slog.NewTextHandler(stderr, nil)),
+			log:     logger,
 		},
 		registry: registry,
 		failed:   make(chan error, 8),
@@ -140,6 +145,7 @@ func start(mode string, p *policy.Policy, stdout, stderr io.Writer) (*server, er
 		return nil, err
 	}
 	s.registerGauges(memory)
+	s.registerPurges()
 	s.listeners.commit(first.listen(mode), added)
 	s.noteOwnAddrs()
 	return s, nil
@@ -182,6 +188,7 @@ func (s *server) startAdmin(c admin.Config) error {
 			Reload:   s.reloadNow,
 			Explain:  func(r *http.Request) (any, error) { return s.explainRequest(r) },
 			Info:     s.info,
+			Purge:    func(r *http.Request) (any, error) { return s.purge(r) },
 		}),
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       30 * time.Second,
