@@ -104,7 +104,7 @@ func (fd found) why() string {
 			what = "a purge of the tag " + strconv.Quote(tagNamed(e.rec.header, r.tag))
 		}
 	case byGroup:
-		what = "an unsafe request that invalidated a group of its (RFC 9875)"
+		what = "an unsafe request, which invalidated a group that it is in (RFC 9875)"
 	case byForgotten, byForgottenTag:
 		what = "purges that were too many to remember each"
 	default:
