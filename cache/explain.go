@@ -90,6 +90,9 @@ func (fd found) why() string {
 	if r.gone {
 		e = fd.lost
 	}
+	if e == nil {
+		return ""
+	}
 	what := ""
 	switch r.by {
 	case ByURL:
