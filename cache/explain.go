@@ -106,6 +106,9 @@ func (fd found) why() string {
 	if r.gone {
 		e = fd.lost
 	}
+	if e == nil {
+		return ""
+	}
 	what := ""
 	switch r.by {
 	case ByURL:
@@ -120,7 +123,7 @@ func (fd found) why() string {
 			what = "a purge of the tag " + strconv.Quote(tagNamed(e.rec.header, r.tag))
 		}
 	case byGroup:
-		what = "an unsafe request that invalidated a group of its (RFC 9875)"
+		what = "an unsafe request, which invalidated a group that it is in (RFC 9875)"
 	case byForgotten, byForgottenTag:
 		what = "purges that were too many to remember each"
 	default:
