@@ -13,8 +13,25 @@ import (
 // say for whom the response is, nor name another target.
 func (q *query) postMayAnswer() bool {
 	h := q.req.Header
-	return !q.view.bypass() && !q.dir.noStore && sees(h, nil) == 0 && !hasOverride(h) &&
+	return !q.view.bypass() && !q.dir.noStore && sees(h, nil) == 0 && !redirects(h, q.req.URL) &&
 		!hasConditions(h) && len(h["If-Match"]) == 0 && len(h["If-Unmodified-Since"]) == 0 && len(h["Range"]) == 0
+}
+
+// redirects reports whether a field names another host, path or method than
+// the request's own; one that repeats the host or scheme of u, as a front door
+// writes it, does not.
+func redirects(h http.Header, u *url.URL) bool {
+	for _, name := range overrides {
+		lines := h[name]
+		switch {
+		case len(lines) == 0,
+			name == "X-Forwarded-Host" && len(lines) == 1 && lines[0] == u.Host,
+			name == "X-Forwarded-Proto" && len(lines) == 1 && lines[0] == u.Scheme:
+		default:
+			return true
+		}
+	}
+	return false
 }
 
 // postAnswers reports whether the response to a POST to u is what a GET would

@@ -73,3 +73,24 @@ func TestAPostThatAnotherUnsafeRequestOvertookIsNotStored(t *testing.T) { // RFC
 		t.Errorf("%d flights are left", n)
 	}
 }
+
+func TestWhatTheFrontDoorSaysOfTheTargetIsNoOverride(t *testing.T) { // RFC 9110, Section 9.3.3
+	for _, tc := range []struct {
+		fields []string
+		stored bool
+	}{
+		{[]string{"X-Forwarded-Host: example.com", "X-Forwarded-Proto: http"}, true},
+		{[]string{"X-Forwarded-Host: other.example", "X-Forwarded-Proto: http"}, false},
+		{[]string{"X-Forwarded-Host: example.com", "X-Forwarded-Proto: https"}, false},
+		{[]string{"X-Forwarded-Host: example.com", "X-Forwarded-Host: example.com"}, false},
+		{[]string{"X-Original-URL: /page"}, false},
+	} {
+		b := newBench(t, func(int, *http.Request) (*http.Response, error) {
+			return response(200, "n", "Cache-Control: max-age=60", "Content-Location: /page"), nil
+		})
+		b.do("POST", page, tc.fields...)
+		if hit := b.do("GET", page, tc.fields...).outcome.Result == Hit; hit != tc.stored {
+			t.Errorf("%q: a GET is answered from it: %v", tc.fields, hit)
+		}
+	}
+}
