@@ -1,7 +1,10 @@
 package edge
 
 import (
+	"net"
+	"net/http"
 	"net/netip"
+	"time"
 
 	"fwdproxy/acl"
 	"fwdproxy/internal/fault"
@@ -24,9 +27,36 @@ type Judgement struct {
 // hangs on an address stays refused.
 const modeReverse = "reverse"
 
-// Judge decides whether the client may reach the target with the method.
-func (d *Door) Judge(client netip.Addr, method string, t target.Target) Judgement {
-	q := acl.Request{Client: client, Method: method, Host: t.Host, HostAddr: t.Addr, Port: t.Port}
+// Question returns what the policy is asked about a request to the target that
+// net/http has read.
+func Question(r *http.Request, t target.Target, now time.Time) acl.Request {
+	q := acl.Request{Client: ClientAddr(r), Method: r.Method, Host: t.Host, HostAddr: t.Addr, Port: t.Port,
+		Header: r.Header, Listen: ListenAddr(r), Now: now}
+	if r.Method != http.MethodConnect {
+		q.Scheme, q.Path, q.Query = t.Scheme, r.URL.EscapedPath(), r.URL.RawQuery
+		if q.Path == "" {
+			q.Path = "/"
+		}
+	}
+	return q
+}
+
+// ListenAddr returns the address that the request's client connected to; the
+// zero AddrPort when it is not known.
+func ListenAddr(r *http.Request) netip.AddrPort {
+	switch a := r.Context().Value(http.LocalAddrContextKey).(type) {
+	case *net.TCPAddr:
+		return netip.AddrPortFrom(a.AddrPort().Addr().Unmap(), a.AddrPort().Port())
+	case net.Addr:
+		at, _ := netip.ParseAddrPort(a.String())
+		return at
+	}
+	return netip.AddrPort{}
+}
+
+// Judge decides about a request, of which no address is known yet unless its
+// host is one.
+func (d *Door) Judge(q acl.Request) Judgement {
 	v := d.ACL.Decide(q)
 	if v.Action != acl.Allow && (!v.Pending || d.Mode == modeReverse) {
 		return Judgement{Verdict: v, Err: denied(v)}
@@ -48,8 +78,8 @@ func (d *Door) Judge(client netip.Addr, method string, t target.Target) Judgemen
 		}
 		return v, nil
 	}}
-	if t.Addr.IsValid() {
-		j.Verdict, j.Err = j.Address(netip.AddrPortFrom(t.Addr, t.Port))
+	if q.HostAddr.IsValid() {
+		j.Verdict, j.Err = j.Address(netip.AddrPortFrom(q.HostAddr, q.Port))
 	}
 	return j
 }
