@@ -47,6 +47,10 @@ func (t truth) against(a Action) truth {
 type rule struct {
 	name       string
 	action     Action
+	answer     *Answer // nil for what is usual
+	shadow     bool
+	counts     *Counter
+	config     RuleConfig
 	conditions []condition // cheap ones first, the destination last
 }
 

@@ -15,7 +15,7 @@ import (
 
 func (k *compiler) rule(i int, r RuleConfig) rule {
 	key := index("acl.rule", i)
-	u := rule{name: ruleName(r, i)}
+	u := rule{name: ruleName(r, i), shadow: r.Shadow, counts: &Counter{}, config: r, answer: k.answer(key, ruleName(r, i), r)}
 	add := func(c ...condition) { u.conditions = append(u.conditions, c...) }
 	for _, side := range []struct {
 		prefix string

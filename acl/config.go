@@ -114,6 +114,18 @@ type RuleConfig struct {
 	NotListen []string `toml:"not_listen"`
 	// Action is "allow" or "deny"; it can not be left out.
 	Action string `toml:"action"`
+	// Status is the status code, from 400 to 599, of what the rule denies; 0 is 403.
+	Status int `toml:"status"`
+	// Message is a sentence for whoever the rule denies, on the page that they get.
+	Message string `toml:"message"`
+	// Redirect is the http or https URL of a page that whoever the rule denies is
+	// sent to (302). "{url}" in its query becomes the URL that was denied, "{rule}"
+	// the rule's name, both percent-encoded. A tunnel, which no client would follow
+	// elsewhere, and a request for the page's own host get 403.
+	Redirect string `toml:"redirect"`
+	// Shadow makes the rule decide nothing: the log, the counters and explain tell
+	// of each request that it would have decided.
+	Shadow bool `toml:"shadow"`
 }
 
 // DefaultConfig denies everything.

@@ -68,6 +68,20 @@ type Verdict struct {
 	Index   int    // of the rule in the policy, from 0; -1 when no rule decided
 	Reason  string // why that rule, for people: a constant or part of the policy, never the request's text
 	Pending bool
+	Answer  *Answer // what the rule wants a client told that it denies; nil for what is usual
+
+	// Shadow is the rule that would have decided if rules with shadow were like
+	// others; zero when the same one would. ShadowPending says that this hangs on
+	// the destination's address, and that Decide tells when it is asked again.
+	Shadow        Shadow
+	ShadowPending bool
+}
+
+// Shadow is a rule that would have decided. Its zero value is none.
+type Shadow struct {
+	Rule   string
+	Action Action
+	number int // the rule's index and 1
 }
 
 const (
@@ -87,6 +101,7 @@ type Engine struct {
 	allowPrivate bool
 	exceptions   addressSet
 	lists        []ListInfo
+	counts       *Counter // of the default
 }
 
 // Decide returns the verdict of the first rule that matches, or the default.
@@ -118,22 +133,30 @@ func (e *Engine) ask(r *Request, steps *[]Step) Verdict {
 // what each came to.
 func (e *Engine) decide(r *Request, steps *[]Step) Verdict {
 	waiting := [2]int{-1, -1} // by action: the first rule that could not be decided
+	var shadow Shadow
+	shadowWaits := false
+	give := func(v Verdict) Verdict {
+		v.Shadow, v.ShadowPending = shadow, shadowWaits && shadow.number == 0
+		return e.settle(waiting, v)
+	}
 	for i := range e.rules {
 		u := &e.rules[i]
 		truth, why := u.match(r)
 		if steps != nil {
 			*steps = append(*steps, u.step(truth, why))
 		}
-		switch truth {
-		case yes:
-			return e.settle(waiting, Verdict{Action: u.action, Rule: u.name, Index: i, Reason: why})
-		case unknown:
-			if waiting[u.action] < 0 {
-				waiting[u.action] = i
-			}
+		switch {
+		case truth == yes && !u.shadow:
+			return give(Verdict{Action: u.action, Rule: u.name, Index: i, Reason: why, Answer: u.answer})
+		case truth == yes && shadow.number == 0 && !shadowWaits:
+			shadow = Shadow{u.name, u.action, i + 1}
+		case truth == unknown && u.shadow:
+			shadowWaits = true
+		case truth == unknown && waiting[u.action] < 0:
+			waiting[u.action] = i
 		}
 	}
-	return e.settle(waiting, Verdict{Action: e.fallback, Rule: defaultRule, Index: -1, Reason: reasonDefault})
+	return give(Verdict{Action: e.fallback, Rule: defaultRule, Index: -1, Reason: reasonDefault})
 }
 
 // settle returns v, or the pending verdict when a rule of the other action
@@ -143,27 +166,17 @@ func (e *Engine) settle(waiting [2]int, v Verdict) Verdict {
 	if i < 0 {
 		return v
 	}
-	return Verdict{Action: Deny, Rule: e.rules[i].name, Index: i, Reason: reasonAwaiting, Pending: true}
+	v.Answer = nil
+	if e.rules[i].action == Deny {
+		v.Answer = e.rules[i].answer
+	}
+	v.Action, v.Rule, v.Index, v.Reason, v.Pending = Deny, e.rules[i].name, i, reasonAwaiting, true
+	return v
 }
 
 // plain unmaps an IPv4-mapped address and drops the zone, with which no prefix
 // contains an address (netip.Prefix.Contains).
 func plain(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }
-
-// RuleInfo describes a rule to people.
-type RuleInfo struct {
-	Name   string
-	Action Action
-}
-
-// Rules returns the rules in the order in which they are tried.
-func (e *Engine) Rules() []RuleInfo {
-	out := make([]RuleInfo, len(e.rules))
-	for i, u := range e.rules {
-		out[i] = RuleInfo{Name: u.name, Action: u.action}
-	}
-	return out
-}
 
 // Default returns what happens to a request that no rule decides.
 func (e *Engine) Default() Action { return e.fallback }

@@ -4,7 +4,7 @@ package acl
 type Step struct {
 	Rule    string `json:"rule"`
 	Action  string `json:"action"`
-	Outcome string `json:"outcome"` // "decides", "no match" or "waits"
+	Outcome string `json:"outcome"` // "decides", "would decide, but is a shadow", "no match" or "waits"
 	Why     string `json:"why"`     // for people
 }
 
@@ -17,10 +17,12 @@ func (e *Engine) Explain(r Request) (Verdict, []Step) {
 
 func (u *rule) step(t truth, why string) Step {
 	s := Step{Rule: u.name, Action: u.action.String(), Outcome: "decides", Why: why}
-	switch t {
-	case no:
+	switch {
+	case t == yes && u.shadow:
+		s.Outcome, s.Why = "would decide, but is a shadow", why
+	case t == no:
 		s.Outcome, s.Why = "no match", `"`+why+`" does not hold`
-	case unknown:
+	case t == unknown:
 		s.Outcome, s.Why = "waits", `"`+why+`" hangs on the destination's address`
 	}
 	return s

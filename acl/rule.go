@@ -33,6 +33,7 @@ type compiler struct {
 
 func (k *compiler) engine() *Engine {
 	e := &Engine{
+		counts:       &Counter{},
 		fallback:     k.action("acl.default", k.config.Default),
 		allowPrivate: k.action("acl.private_destinations", k.config.PrivateDestinations) == Allow,
 	}

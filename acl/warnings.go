@@ -21,7 +21,7 @@ func (c Config) Warnings() problem.List {
 	for i, r := range c.Rules {
 		scopes[i] = scopeOf(r)
 		for j := range i {
-			if scopes[j].covers(&scopes[i]) {
+			if !c.Rules[j].Shadow && scopes[j].covers(&scopes[i]) {
 				out.Add(index("acl.rule", i), "the first rule that matches decides; put the narrower rule first, or delete this one",
 					"%q can never decide: %q (acl.rule[%d]) holds whenever it does", names[i], names[j], j)
 				break
@@ -88,7 +88,7 @@ func scopeOf(r RuleConfig) scope {
 	for i := range v.NumField() {
 		key, value := v.Type().Field(i).Tag.Get("toml"), v.Field(i)
 		switch key {
-		case "name", "from", "to", "ports", "methods", "action":
+		case "name", "from", "to", "ports", "methods", "action", "status", "message", "redirect", "shadow":
 			continue
 		}
 		if value.Len() > 0 {

@@ -29,6 +29,7 @@ type Options struct {
 	Reload   func() error                       // loads the policy again; the error says why the old one stays
 	Explain  func(r *http.Request) (any, error) // query: url, method, from; the answer becomes JSON
 	Info     func() any                         // becomes JSON
+	Rules    func() any                         // becomes JSON
 }
 
 // endpoint is one path of the port.
@@ -50,6 +51,7 @@ func Handler(o Options) http.Handler {
 		{"GET", "/readyz", "200 when requests may come here, 503 with the reason when not", true, a.ready},
 		{"GET", "/metrics", "counters for Prometheus", o.Gatherer != nil, metrics.ServeHTTP},
 		{"GET", "/api/info", "what runs, as JSON", o.Info != nil, a.info},
+		{"GET", "/api/rules", "the rules with their hits, shadow hits and last hit, as JSON", o.Rules != nil, a.rules},
 		{"GET", "/api/explain", "the verdict and the cache's decision for ?url=..&method=..&from=.., as JSON", o.Explain != nil, a.explain},
 		{"POST", "/api/reload", "load the policy again; needs the field " + markField + ": 1", o.Reload != nil, marked(a.reload)},
 	}
@@ -127,6 +129,8 @@ func (a api) ready(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (a api) info(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, a.o.Info()) }
+
+func (a api) rules(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, a.o.Rules()) }
 
 func (a api) explain(w http.ResponseWriter, r *http.Request) {
 	v, err := a.o.Explain(r)

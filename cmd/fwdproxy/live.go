@@ -57,6 +57,9 @@ type engine struct {
 func (e *engine) build(p *policy.Policy, old *live) (*live, error) {
 	c := p.Config
 	l := &live{policy: p, loaded: time.Now()}
+	if old != nil {
+		p.ACL.Inherit(old.policy.ACL)
+	}
 	if old != nil && reflect.DeepEqual(old.policy.Config.Upstream, c.Upstream) && reflect.DeepEqual(old.policy.Config.Pools, c.Pools) {
 		l.upstream = old.upstream
 	} else {

@@ -23,6 +23,7 @@ import (
 
 	"fwdproxy"
 	"fwdproxy/accesslog"
+	"fwdproxy/acl"
 	"fwdproxy/admin"
 	"fwdproxy/cache"
 	"fwdproxy/cache/store"
@@ -181,6 +182,7 @@ func (s *server) startAdmin(c admin.Config) error {
 			Reload:   s.reloadNow,
 			Explain:  func(r *http.Request) (any, error) { return s.explainRequest(r) },
 			Info:     s.info,
+			Rules:    func() any { return s.current.Load().policy.ACL.Rules() },
 		}),
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       30 * time.Second,
@@ -206,6 +208,7 @@ func (s *server) registerGauges(memory *store.Memory) {
 	gauge("fwdproxy_cache_entries", "Entries in the memory cache: responses and their segments.", func() float64 { return float64(memory.Stats().Entries) })
 	gauge("fwdproxy_cache_bytes", "Bytes that the memory cache has allocated for entries.", func() float64 { return float64(memory.Stats().Bytes) })
 	gauge("fwdproxy_policy_loaded_timestamp_seconds", "When the policy in force was loaded.", func() float64 { return float64(s.current.Load().loaded.Unix()) })
+	s.registry.MustRegister(ruleMetrics(func() *acl.Engine { return s.current.Load().policy.ACL }))
 	s.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "fwdproxy_log_dropped_total", Help: "Access log records dropped because the sink did not take them.",
 	}, func() (dropped float64) {

@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"cmp"
 	"net"
 	"net/http"
 	"net/netip"
@@ -59,7 +60,7 @@ func ListenAddr(r *http.Request) netip.AddrPort {
 func (d *Door) Judge(q acl.Request) Judgement {
 	v := d.ACL.Decide(q)
 	if v.Action != acl.Allow && (!v.Pending || d.Mode == modeReverse) {
-		return Judgement{Verdict: v, Err: denied(v)}
+		return Judgement{Verdict: v, Err: denied(v, &q)}
 	}
 	j := Judgement{Verdict: v, Address: func(a netip.AddrPort) (acl.Verdict, error) {
 		if d.Guard != nil {
@@ -67,14 +68,14 @@ func (d *Door) Judge(q acl.Request) Judgement {
 				return v, err
 			}
 		}
-		if !v.Pending {
+		if !v.Pending && !v.ShadowPending {
 			return v, nil
 		}
 		q := q
 		q.Addr = a.Addr().Unmap()
 		v := d.ACL.Decide(q)
 		if v.Pending || v.Action != acl.Allow {
-			return v, denied(v)
+			return v, denied(v, &q)
 		}
 		return v, nil
 	}}
@@ -84,6 +85,24 @@ func (d *Door) Judge(q acl.Request) Judgement {
 	return j
 }
 
-func denied(v acl.Verdict) error {
-	return &fault.Error{Kind: fault.RequestDenied, Rule: v.Rule, Details: "the proxy's policy does not allow it"}
+// denied returns the refusal that the verdict's rule wants.
+func denied(v acl.Verdict, q *acl.Request) error {
+	f := &fault.Error{Kind: fault.RequestDenied, Rule: v.Rule, Details: "the proxy's policy does not allow it"}
+	a := v.Answer
+	if a == nil {
+		return f
+	}
+	f.Status, f.Details = a.Status, cmp.Or(a.Message, f.Details)
+	if q.Path == "" {
+		return f // a tunnel
+	}
+	t := target.Target{Scheme: q.Scheme, Host: q.Host, Addr: q.HostAddr, Port: q.Port}
+	asked := t.Origin() + q.Path
+	if q.Query != "" {
+		asked += "?" + q.Query
+	}
+	if f.Location = a.Redirect(asked, q.Host); f.Location != "" {
+		f.Status = http.StatusFound
+	}
+	return f
 }
