@@ -97,22 +97,32 @@ file is asked alone, with an empty cache. For a tunnel write host:port with
 	return cmd
 }
 
-// explainOffline builds the same engine that serve would, without listening.
+// explainOffline explains by the policy alone, with an empty cache.
 func explainOffline(p *policy.Policy, mode string, q url.Values) (explanation, error) {
-	memory, err := store.NewMemory(0)
+	e, done, err := offlineEngine(p, mode)
 	if err != nil {
 		return explanation{}, err
 	}
-	e := &engine{mode: mode, cache: cache.New(memory), tunnels: edge.NewTunnels(), log: slog.New(slog.DiscardHandler)}
-	l, err := e.build(p, nil)
-	if err != nil {
-		return explanation{}, err
-	}
-	defer l.upstream.Close()
-	e.current.Store(l)
+	defer done()
 	ex, err := e.explain(context.Background(), q)
 	ex.Offline = true
 	return ex, err
+}
+
+// offlineEngine builds the same engine that serve would, without listening;
+// done must be called at the end.
+func offlineEngine(p *policy.Policy, mode string) (e *engine, done func(), err error) {
+	memory, err := store.NewMemory(0)
+	if err != nil {
+		return nil, nil, err
+	}
+	e = &engine{mode: mode, cache: cache.New(memory), tunnels: edge.NewTunnels(), log: slog.New(slog.DiscardHandler)}
+	l, err := e.build(p, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	e.current.Store(l)
+	return e, func() { l.upstream.Close() }, nil
 }
 
 func (e *engine) explainRequest(r *http.Request) (explanation, error) {
