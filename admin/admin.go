@@ -26,7 +26,7 @@ const markField = "Fwdproxy-Admin"
 type Options struct {
 	Gatherer prometheus.Gatherer
 	Ready    func() error                       // why no new request should come here; nil when one may
-	Reload   func() error                       // loads the policy again; the error says why the old one stays
+	Reload   func() ([]string, error)           // loads the policy again, and says what changed; the error says why the old one stays
 	Explain  func(r *http.Request) (any, error) // query: url, method, from; the answer becomes JSON
 	Info     func() any                         // becomes JSON
 	Rules    func() any                         // becomes JSON
@@ -142,11 +142,12 @@ func (a api) explain(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a api) reload(w http.ResponseWriter, _ *http.Request) {
-	if err := a.o.Reload(); err != nil {
+	changes, err := a.o.Reload()
+	if err != nil {
 		fail(w, http.StatusUnprocessableEntity, err.Error())
 		return
 	}
-	answer(w, http.StatusOK, map[string]bool{"ok": true})
+	answer(w, http.StatusOK, map[string]any{"ok": true, "changes": append([]string{}, changes...)})
 }
 
 func text(w http.ResponseWriter, status int, s string) {

@@ -29,7 +29,7 @@ func newPort(t *testing.T) *port {
 	p.Handler = Handler(Options{
 		Gatherer: reg,
 		Ready:    func() error { return p.ready },
-		Reload:   func() error { p.reloads++; return p.reload },
+		Reload:   func() ([]string, error) { p.reloads++; return []string{`rule "a" added`}, p.reload },
 		Explain: func(r *http.Request) (any, error) {
 			if r.FormValue("url") == "" {
 				return nil, errors.New("url is missing")
@@ -118,7 +118,7 @@ func TestReadinessTellsTheReason(t *testing.T) {
 
 func TestReloadTellsWhetherTheNewPolicyIsInForce(t *testing.T) {
 	p := newPort(t)
-	if w := p.do("POST", "/api/reload", mark); w.Code != 200 || compact(t, w.Body.String()) != `{"ok":true}` {
+	if w := p.do("POST", "/api/reload", mark); w.Code != 200 || compact(t, w.Body.String()) != `{"changes":["rule \"a\" added"],"ok":true}` {
 		t.Errorf("%d %q", w.Code, w.Body)
 	}
 	p.reload = errors.New("line 3: acl.rule[0].to[1]: no such list")

@@ -274,7 +274,7 @@ func (s *server) run() error {
 	ctx, stopWatching := context.WithCancel(context.Background())
 	defer stopWatching()
 	if s.current.Load().policy.File != "" {
-		err := policy.Watch(ctx, func() []string { return s.current.Load().policy.Files() }, func() { _ = s.reloadNow() })
+		err := policy.Watch(ctx, func() []string { return s.current.Load().policy.Files() }, func() { _, _ = s.reloadNow() })
 		if err != nil {
 			s.log.Warn("the policy file is not watched; send SIGHUP after a change", "error", err)
 		}
@@ -295,20 +295,20 @@ func (s *server) run() error {
 					s.log.Error("cannot reopen the access log", "error", err)
 				}
 			})
-			_ = s.reloadNow() // which reports its own error
+			_, _ = s.reloadNow() // which reports its own error
 		}
 	}
 }
 
-func (s *server) reloadNow() error {
+func (s *server) reloadNow() (changes []string, err error) {
 	if s.current.Load().policy.File == "" {
-		return errNoPolicyFile
+		return nil, errNoPolicyFile
 	}
-	changed, err := s.reload(fwdproxy.DefaultPolicy, s.listeners)
-	if changed {
+	changes, err = s.reload(fwdproxy.DefaultPolicy, s.listeners)
+	if len(changes) > 0 {
 		s.noteOwnAddrs()
 	}
-	return err
+	return changes, err
 }
 
 func (s *server) readiness() error {
