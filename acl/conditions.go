@@ -176,7 +176,7 @@ func (k *compiler) from(key string, texts []string) []condition {
 			inline.add(e)
 		}
 	}
-	inline.addresses.seal()
+	inline.seal()
 	c.from = append(c.from, inline)
 	return unless(len(texts) == 0, c)
 }
@@ -207,7 +207,7 @@ func (k *compiler) to(key string, texts []string, not bool) []condition {
 			inline.add(e)
 		}
 	}
-	inline.addresses.seal()
+	inline.seal()
 	c.to = append(c.to, destinations{inline, `the host name is in the rule's "to"`, `the destination's address is in the rule's "to"`})
 	return unless(anywhere, c)
 }

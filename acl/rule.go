@@ -97,7 +97,7 @@ func (k *compiler) list(name string, c ListConfig) ListInfo {
 	for i, path := range c.Files {
 		skipped += k.file(index(key+".files", i), path, s)
 	}
-	s.addresses.seal()
+	s.seal()
 	k.lists[name] = s
 	return ListInfo{Name: name, Domains: s.domains.count, Addresses: s.addresses.len(), Skipped: skipped}
 }

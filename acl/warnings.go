@@ -116,7 +116,7 @@ func (p *place) read(texts []string) bool {
 			p.set.add(e)
 		}
 	}
-	p.set.addresses.seal()
+	p.set.seal()
 	return true
 }
 
