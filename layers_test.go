@@ -48,6 +48,7 @@ const importers = `
 	github.com/elazarl/goproxy              forward
 	github.com/allegro/bigcache/v3          cache/store
 	github.com/pquerna/cachecontrol         cache/directives.go
+	github.com/dunglas/httpsfv              cache/structured.go
 	github.com/prometheus/client_golang     accesslog admin cmd/fwdproxy
 	github.com/spf13/cobra                  cmd/fwdproxy
 	github.com/spf13/pflag                  cmd/fwdproxy

@@ -38,6 +38,7 @@ func (l *line) json(r *Record) {
 		b = appendNumber(b, `,"client_port":`, int64(port))
 	}
 	b = appendOptional(b, `,"protocol":`, r.Proto)
+	b = appendOptional(b, `,"sni":`, r.SNI)
 	b = appendOptional(b, `,"content_type":`, r.ContentType)
 	b = appendOptional(b, `,"cache_status":`, r.CacheStatus)
 	if r.Referer != "" {

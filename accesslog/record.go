@@ -45,6 +45,7 @@ type Record struct {
 
 	Method string
 	URL    string // absolute; host:port for CONNECT
+	SNI    string // the server name in a tunnel's ClientHello, as sent
 	Proto  string // as in "HTTP/1.1"
 	Status int
 

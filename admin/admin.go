@@ -7,6 +7,7 @@ package admin
 
 import (
 	"encoding/json"
+	"errors"
 	"html/template"
 	"io"
 	"net/http"
@@ -22,6 +23,9 @@ import (
 // it across sites only after a preflight, which nothing here grants.
 const markField = "Fwdproxy-Admin"
 
+// ErrInternal marks an error that whoever asked can do nothing about.
+var ErrInternal = errors.New("the proxy failed")
+
 // Options is what the port shows and does. What is nil is not offered.
 type Options struct {
 	Gatherer prometheus.Gatherer
@@ -30,6 +34,10 @@ type Options struct {
 	Explain  func(r *http.Request) (any, error) // query: url, method, from; the answer becomes JSON
 	Info     func() any                         // becomes JSON
 	Rules    func() any                         // becomes JSON
+	// Purge takes something out of the cache. Query: one of url, prefix and tag, and
+	// soft=1; the answer becomes JSON. An error that wraps ErrInternal is not the
+	// request's.
+	Purge func(r *http.Request) (any, error)
 }
 
 // endpoint is one path of the port.
@@ -53,6 +61,7 @@ func Handler(o Options) http.Handler {
 		{"GET", "/api/info", "what runs, as JSON", o.Info != nil, a.info},
 		{"GET", "/api/rules", "the rules with their hits, shadow hits and last hit, as JSON", o.Rules != nil, a.rules},
 		{"GET", "/api/explain", "the verdict and the cache's decision for ?url=..&method=..&from=.., as JSON", o.Explain != nil, a.explain},
+		{"POST", "/api/purge", "purge ?url=.., ?prefix=.. or ?tag=.., with &soft=1 make it stale; needs the field " + markField + ": 1", o.Purge != nil, marked(a.purge)},
 		{"POST", "/api/reload", "load the policy again; needs the field " + markField + ": 1", o.Reload != nil, marked(a.reload)},
 	}
 	mux := http.NewServeMux()
@@ -139,6 +148,18 @@ func (a api) explain(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	answer(w, http.StatusOK, v)
+}
+
+func (a api) purge(w http.ResponseWriter, r *http.Request) {
+	v, err := a.o.Purge(r)
+	switch {
+	case errors.Is(err, ErrInternal):
+		fail(w, http.StatusInternalServerError, err.Error())
+	case err != nil:
+		fail(w, http.StatusBadRequest, err.Error())
+	default:
+		answer(w, http.StatusOK, v)
+	}
 }
 
 func (a api) reload(w http.ResponseWriter, _ *http.Request) {

@@ -3,6 +3,7 @@ package admin
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"net/http"
 	"net/http/httptest"
@@ -15,8 +16,8 @@ import (
 // port is a handler whose state the test sets.
 type port struct {
 	http.Handler
-	ready, reload error
-	reloads       int
+	ready, reload, purge error
+	reloads, purges      int
 }
 
 func newPort(t *testing.T) *port {
@@ -30,6 +31,10 @@ func newPort(t *testing.T) *port {
 		Gatherer: reg,
 		Ready:    func() error { return p.ready },
 		Reload:   func() ([]string, error) { p.reloads++; return []string{`rule "a" added`}, p.reload },
+		Purge: func(r *http.Request) (any, error) {
+			p.purges++
+			return map[string]string{"what": r.URL.Query().Get("tag")}, p.purge
+		},
 		Explain: func(r *http.Request) (any, error) {
 			if r.FormValue("url") == "" {
 				return nil, errors.New("url is missing")
@@ -113,6 +118,27 @@ func TestReadinessTellsTheReason(t *testing.T) {
 	}
 	if w := p.do("GET", "/healthz"); w.Code != 200 {
 		t.Errorf("a process that drains lives: %d", w.Code)
+	}
+}
+
+func TestPurgeTellsWhatItDidOrWhoseFaultItIs(t *testing.T) {
+	p := newPort(t)
+	for _, c := range []struct {
+		err    error
+		status int
+		want   string
+	}{
+		{nil, 200, `{"what":"a"}`},
+		{errors.New("no such tag"), 400, `{"error":"no such tag"}`},
+		{fmt.Errorf("%w: disk full", ErrInternal), 500, `{"error":"the proxy failed: disk full"}`},
+	} {
+		p.purge = c.err
+		if w := p.do("POST", "/api/purge?tag=a", mark); w.Code != c.status || compact(t, w.Body.String()) != c.want {
+			t.Errorf("%d %q, want %d %s", w.Code, w.Body, c.status, c.want)
+		}
+	}
+	if w := p.do("POST", "/api/purge?tag=a"); w.Code != 403 || p.purges != 3 {
+		t.Errorf("without the mark: %d, and %d purges", w.Code, p.purges)
 	}
 }
 

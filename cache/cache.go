@@ -14,8 +14,10 @@ import (
 // fetches under way.
 type Cache struct {
 	store   store.Store
+	purges  *purges
 	filling atomic.Int64 // bytes held by fills, over all flights
 	books   [64]book
+	uses    uses
 }
 
 // book holds the fetches under way for a part of the keys.
@@ -24,9 +26,22 @@ type book struct {
 	flights map[store.Key][]*flight
 }
 
-// New returns a Cache that keeps responses in s.
-func New(s store.Store) *Cache {
-	c := &Cache{store: s}
+// New returns a Cache that keeps responses in s, which is empty.
+func New(s store.Store) *Cache { return newCache(s, newPurges()) }
+
+// Open returns a Cache that keeps responses in s, which outlives the process,
+// and what was purged in the journal j; for a store that does not j is nil. When
+// j is damaged, the damage says how, and what s holds counts as purged.
+func Open(s store.Store, j *store.Journal) (c *Cache, damage, err error) {
+	p, damage, err := openPurges(j)
+	if err != nil {
+		return nil, nil, err
+	}
+	return newCache(s, p), damage, nil
+}
+
+func newCache(s store.Store, p *purges) *Cache {
+	c := &Cache{store: s, purges: p}
 	for i := range c.books {
 		c.books[i].flights = make(map[store.Key][]*flight)
 	}
@@ -41,12 +56,20 @@ type Transport struct {
 	cfg   Config
 	name  string
 	next  http.RoundTripper
+	plain *view   // of what no rule holds for
+	rules []*view // of each rule, the first that holds counts
 }
 
-// Transport returns the cache as cfg says, in front of next. The name is the
-// pseudonym in Cache-Status (RFC 9211).
+// Transport returns the cache as cfg, which is valid, says, in front of next.
+// The name is the pseudonym in Cache-Status (RFC 9211).
 func (c *Cache) Transport(cfg Config, name string, next http.RoundTripper) *Transport {
-	return &Transport{cache: c, cfg: cfg, name: name, next: next}
+	targeted := cfg.targeted()
+	t := &Transport{cache: c, cfg: cfg, name: name, next: next, plain: newView(targeted, nil)}
+	rules, _ := cfg.rules()
+	for _, r := range rules {
+		t.rules = append(t.rules, newView(targeted, r))
+	}
+	return t
 }
 
 // Result says in Squid's words what became of a request.

@@ -8,9 +8,12 @@
 package cache
 
 import (
+	"net/http"
+	"strconv"
 	"time"
 
 	"fwdproxy/cache/store"
+	"fwdproxy/internal/header"
 	"fwdproxy/internal/problem"
 	"fwdproxy/internal/unit"
 )
@@ -26,6 +29,35 @@ type Config struct {
 	// CollapseTimeout is how long a request waits for another's fetch of the
 	// same thing to begin answering before it fetches by itself; 0 never waits.
 	CollapseTimeout unit.Duration `toml:"collapse_timeout"`
+	// Targeted names the fields that a response directs this cache by in place of
+	// Cache-Control and Expires (RFC 9213), the first that is valid counts. When
+	// left out: Fwdproxy-Cache-Control, then CDN-Cache-Control in reverse mode, and
+	// none in forward mode, where the cache acts for no origin.
+	Targeted []string `toml:"targeted"`
+	// Rules are tried in order; the first whose conditions all hold says how the
+	// responses of a URL are kept, and no other.
+	Rules []RuleConfig `toml:"rule"`
+}
+
+// ownField is the targeted field for this cache alone. Where it counts it goes
+// no further.
+const ownField = "Fwdproxy-Cache-Control"
+
+// ForReverse returns c as it is in reverse mode.
+func (c Config) ForReverse() Config {
+	if c.Targeted == nil {
+		c.Targeted = []string{ownField, "CDN-Cache-Control"}
+	}
+	return c
+}
+
+// targeted returns the targeted fields in canonical form.
+func (c Config) targeted() []string {
+	out := make([]string, len(c.Targeted))
+	for i, name := range c.Targeted {
+		out[i] = http.CanonicalHeaderKey(name)
+	}
+	return out
 }
 
 // DefaultConfig returns the defaults.
@@ -39,7 +71,12 @@ func DefaultConfig() Config {
 
 // Validate returns what is wrong with the configuration.
 func (c Config) Validate() problem.List {
-	var l problem.List
+	_, l := c.rules()
+	for i, name := range c.targeted() {
+		if !header.IsToken(name) || name == "Cache-Control" {
+			l.Add("cache.targeted["+strconv.Itoa(i)+"]", `write the name of a response field, as in "CDN-Cache-Control"`, "%q is no targeted field", name)
+		}
+	}
 	if c.Memory == 0 {
 		return l
 	}

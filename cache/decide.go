@@ -29,6 +29,7 @@ const (
 	StaleRevalidating Reason = "it is stale, within stale-while-revalidate"                    // RFC 5861, Section 3
 	NothingStored     Reason = "nothing is stored for this URI"                                // RFC 9211, uri-miss
 	NoVariant         Reason = "what is stored for this URI answers other requests (Vary)"     // RFC 9211, vary-miss
+	OtherMethod       Reason = "only GET and HEAD are answered from the store"                 // RFC 9211, method
 	Stale             Reason = "it is stale"                                                   // RFC 9111, Section 4.2
 	ResponseNoCache   Reason = "the response says no-cache"                                    // RFC 9111, Section 5.2.2.4
 	RequestNoCache    Reason = "the request says no-cache"                                     // RFC 9111, Section 5.2.1.4
@@ -69,7 +70,7 @@ func judge(d requestDirectives, r *record, known bool, now time.Time) Decision {
 		return Decision{Action: Fetch, Reason: why}
 	}
 	age := r.age(now)
-	ttl := r.lifetime - age
+	ttl := r.ttl(now)
 	switch {
 	case d.noCache:
 		return ask(RequestNoCache)
@@ -83,7 +84,7 @@ func judge(d requestDirectives, r *record, known bool, now time.Time) Decision {
 		return Decision{Action: Serve, Reason: Fresh}
 	case r.noStale:
 		return ask(Stale)
-	case d.maxStale != unset && (d.maxStale == maxAge || -ttl <= d.maxStale.duration()):
+	case d.maxStale != unset && r.staleSince == nil && (d.maxStale == maxAge || -ttl <= d.maxStale.duration()):
 		return Decision{Action: Serve, Reason: StaleAccepted}
 	case r.staleRevalidate != unset && -ttl < r.staleRevalidate.duration():
 		return Decision{Action: Serve, Reason: StaleRevalidating, Refresh: true}

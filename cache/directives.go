@@ -21,6 +21,11 @@ type responseDirectives struct {
 	maxAge, sMaxAge                 seconds // unset, or 0 and more
 	staleIfError, staleRevalidate   seconds
 	withheld                        []string // fields named by no-cache="..." and private="..."
+	targeted                        string   // the targeted field that they are from; "" for Cache-Control
+}
+
+func noResponseDirectives() responseDirectives {
+	return responseDirectives{maxAge: unset, sMaxAge: unset, staleIfError: unset, staleRevalidate: unset}
 }
 
 // requestDirectives is a request's Cache-Control (RFC 9111, Section 5.2.1).
@@ -30,11 +35,26 @@ type requestDirectives struct {
 	maxStale                       seconds // maxAge when the directive has no argument
 }
 
+// readResponse reads the directives of a response: those of the first of the
+// targeted fields that is valid and not empty, else those of Cache-Control
+// (RFC 9213, Section 2.2).
+func readResponse(h http.Header, targeted []string) responseDirectives {
+	for _, name := range targeted {
+		if lines := h[name]; len(lines) > 0 {
+			if d, ok := parseTargeted(lines); ok {
+				d.targeted = name
+				return d
+			}
+		}
+	}
+	return parseResponse(h)
+}
+
 // parseResponse reads the Cache-Control of a response. Every directive is
 // parsed by itself, so that a malformed one takes no other with it; what is
 // malformed restricts as far as its words can, and permits nothing.
 func parseResponse(h http.Header) responseDirectives {
-	d := responseDirectives{maxAge: unset, sMaxAge: unset, staleIfError: unset, staleRevalidate: unset}
+	d := noResponseDirectives()
 	eachMember(h, func(member string, wellFormed bool) {
 		if wellFormed {
 			if p, err := cacheobject.ParseResponseCacheControl(member); err == nil {
@@ -77,12 +97,23 @@ func (d *responseDirectives) qualify(unqualified *bool, names cacheobject.FieldN
 		return
 	}
 	for name := range names {
-		if !isToken(name) {
+		if !mayWithhold(name) {
 			*unqualified = true
 			return
 		}
 		d.withheld = append(d.withheld, name)
 	}
+}
+
+// mayWithhold reports whether a response makes sense without the field: those
+// that the body, the key and the freshness hang on stay, or the whole goes.
+func mayWithhold(name string) bool {
+	name = http.CanonicalHeaderKey(name)
+	switch name {
+	case "Vary", "Cache-Control", "Expires", "Date", "Age", "Etag", "Last-Modified", "No-Vary-Search":
+		return false
+	}
+	return header.IsToken(name) && !strings.HasPrefix(name, "Content-") && !strings.HasSuffix(name, "-Cache-Control")
 }
 
 // restrict honours one word of a member that could not be parsed.
@@ -110,10 +141,13 @@ func (d *responseDirectives) restrict(word string) {
 	}
 }
 
+// plainRequest are the directives of a request without any.
+var plainRequest = requestDirectives{maxAge: unset, minFresh: unset, maxStale: unset}
+
 // parseRequest reads the Cache-Control of a request, and Pragma: no-cache
 // where there is none (RFC 9111, Section 5.4).
 func parseRequest(h http.Header) requestDirectives {
-	d := requestDirectives{maxAge: unset, minFresh: unset, maxStale: unset}
+	d := plainRequest
 	if len(h["Cache-Control"]) == 0 {
 		d.noCache = len(h["Pragma"]) > 0 && header.HasToken(h, "Pragma", "no-cache")
 		return d
@@ -189,7 +223,7 @@ func eachMember(h http.Header, f func(member string, wellFormed bool)) {
 			f(line, false)
 			continue
 		}
-		for member := range elements(line) {
+		for member := range header.Elements(line) {
 			if member != "" {
 				f(member, isDirective(member))
 			}
@@ -199,10 +233,10 @@ func eachMember(h http.Header, f func(member string, wellFormed bool)) {
 
 func isDirective(member string) bool {
 	name, argument, has := strings.Cut(member, "=")
-	if !isToken(name) {
+	if !header.IsToken(name) {
 		return false
 	}
-	if !has || isToken(argument) {
+	if !has || header.IsToken(argument) {
 		return true
 	}
 	if len(argument) < 2 || argument[0] != '"' || argument[len(argument)-1] != '"' {
@@ -214,7 +248,7 @@ func isDirective(member string) bool {
 
 // eachWord calls f with every token in s, in lower case.
 func eachWord(s string, f func(string)) {
-	for word := range strings.FieldsFuncSeq(strings.ToLower(s), func(r rune) bool { return r >= 0x80 || !tokenByte(byte(r)) }) {
+	for word := range strings.FieldsFuncSeq(strings.ToLower(s), func(r rune) bool { return r >= 0x80 || !header.IsTokenByte(byte(r)) }) {
 		f(word)
 	}
 }

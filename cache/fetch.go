@@ -19,8 +19,9 @@ import (
 // run is called.
 func (t *Transport) newFlight(q *query, e *entry, validate bool) *flight {
 	f := &flight{
-		t: t, key: q.key, dir: q.dir, base: e, ask: validate && e.rec.hasValidator(),
-		hop: q.hop.Fork(), open: q.opens,
+		t: t, key: q.key, view: q.view, dir: q.dir, base: e, ask: validate && e.rec.hasValidator(),
+		hop: q.hop.Fork(), open: q.opens, tooFew: q.tooFew,
+		mark:    t.cache.purges.begin(q.req.URL),
 		interim: make(chan interim), leaderGone: make(chan struct{}), ready: make(chan struct{}),
 		refs: 1, waiting: 1,
 	}
@@ -138,10 +139,13 @@ func (f *flight) response(res *http.Response, requested time.Time, leader contex
 		return
 	}
 	addr, _ := f.hop.Answered()
-	rec, d := newRecord(f.req.Header, res.StatusCode, res.Header, requested, now, addr)
-	refusal := storable(f.req.Method, f.req.Header, f.dir, rec, res.Header, d)
+	rec, d := newRecord(f.view, f.req.Header, res.StatusCode, res.Header, requested, now, addr)
+	rec.mark = rec.mark.fetched(f.mark)
+	refusal := storable(f.view, f.req.Method, f.dir, rec, res.Header, d)
 	switch {
 	case refusal != "":
+	case f.tooFew:
+		refusal = TooFewUses
 	case len(res.Trailer) > 0:
 		refusal = HasTrailers
 	case res.ContentLength > int64(f.t.cfg.MaxObject):
@@ -154,14 +158,18 @@ func (f *flight) response(res *http.Response, requested time.Time, leader contex
 	}
 
 	names, _ := varyNames(res.Header)
-	usable := judge(requestDirectives{maxAge: unset, minFresh: unset, maxStale: unset}, rec, true, now).Action == Serve
+	usable := judge(plainRequest, rec, true, now).Action == Serve
 	body := newFill(max(res.ContentLength, -1), int64(f.t.cfg.MaxObject), int64(f.t.cfg.Memory)/4, &f.t.cache.filling)
 	// From its landing on the response is the leader's, who puts a reader of the
 	// fill in the place of its body.
 	arriving := res.Body
 	defer arriving.Close()
 	f.land(&landing{kind: shared, res: res, rec: rec, fill: body, answered: res.StatusCode}, names, usable, leader)
-	_ = body.from(arriving, func(segs [][]byte) { f.t.cache.commit(f, rec, names, segs) }) // readers get the error
+	_ = body.from(arriving, func(segs [][]byte) { // readers get the error
+		if f.t.cache.commit(f, rec, names, segs) == "" {
+			f.t.cache.remember(f, rec)
+		}
+	})
 }
 
 // supersede drops what is stored when a response that is not stored itself
@@ -198,7 +206,8 @@ func (f *flight) confirmed(res *http.Response, requested time.Time) *landing {
 // update freshens base with the header of a 304, or of a 200 to HEAD, and
 // returns the new record. What may not be stored any more is dropped.
 func (f *flight) update(h http.Header, requested, now time.Time) *record {
-	rec, refusal := freshen(f.req.Header, f.dir, f.base.rec, h, requested, now)
+	rec, refusal := freshen(f.view, f.req.Header, f.dir, f.base.rec, h, requested, now)
+	rec.mark = rec.mark.fetched(f.mark)
 	switch {
 	case refusal == "" && sameNames(rec.header, f.base.rec.header):
 		f.t.cache.renew(f, f.base, rec)

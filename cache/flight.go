@@ -20,11 +20,15 @@ import (
 type flight struct {
 	t    *Transport
 	key  store.Key
+	view *view
 	dir  requestDirectives // the leader's
 	req  *http.Request     // what is sent
 	hop  *hop.Hop          // the fetch's own
+	mark mark              // when it began, and what of; with its tags once known
 	base *entry            // what is stored already and may be freshened or stand in; may be nil
 	ask  bool              // send the validators of base
+
+	tooFew bool // a rule wants more requests before it stores
 
 	// The book's lock guards these.
 	open  bool     // may be joined
@@ -99,7 +103,7 @@ func (c *Cache) join(q *query, names []string, begin func() *flight) (f *flight,
 			if f.known {
 				by = f.names
 			}
-			if f.open && sameVariant(by, f.req.Header, q.req.Header) && f.enter() {
+			if f.open && sameVariant(by, f.req.Header, q.req.Header) && !c.purges.judge(&f.mark, f.key, q.req.URL).purged() && f.enter() {
 				return f, false
 			}
 		}
@@ -189,6 +193,9 @@ func (f *flight) land(out *landing, names []string, usable bool, leader context.
 	b.mu.Lock()
 	f.known, f.names = true, names
 	f.open = f.open && usable
+	if out.rec != nil {
+		f.mark = out.rec.mark
+	}
 	b.mu.Unlock()
 
 	f.mu.Lock()

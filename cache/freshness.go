@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"fwdproxy/internal/header"
 )
 
 // Source says what a freshness lifetime was read from.
@@ -16,12 +18,16 @@ const (
 	FromMaxAge                  // max-age
 	FromExpires                 // Expires
 	FromHeuristic               // a tenth of the time since Last-Modified (Section 4.2.2)
+	FromRule                    // a [[cache.rule]]
 	sourceCount                 // one more than the last
 )
 
 func (s Source) String() string {
-	return [...]string{"none", "s-maxage", "max-age", "Expires", "heuristic"}[min(s, sourceCount-1)]
+	return [...]string{"none", "s-maxage", "max-age", "Expires", "heuristic", "rule"}[min(s, sourceCount-1)]
 }
+
+// clockSlack is how far a clock may step back unnoticed, by NTP for one.
+const clockSlack = 10 * time.Second
 
 const (
 	heuristicShare = 10 // a tenth of the time since Last-Modified
@@ -38,14 +44,15 @@ var heuristicStatus = map[int]bool{
 // Lifetime returns the freshness lifetime of a response that arrived at
 // received (RFC 9111, Section 4.2.1): what a shared cache must take, s-maxage
 // over max-age over Expires, and the heuristic only where none is there and
-// heuristic allows it. An Expires that is no date is in the past (Section 5.3).
+// heuristic allows it. An Expires that is no date is in the past (Section 5.3),
+// and one beside a targeted field counts for nothing (RFC 9213, Section 2.2).
 func Lifetime(status int, h http.Header, d responseDirectives, received time.Time, heuristic bool) (time.Duration, Source) {
 	switch {
 	case d.sMaxAge != unset:
 		return d.sMaxAge.duration(), FromSMaxAge
 	case d.maxAge != unset:
 		return d.maxAge.duration(), FromMaxAge
-	case len(h["Expires"]) > 0:
+	case len(h["Expires"]) > 0 && d.targeted == "":
 		return expires(h, received), FromExpires
 	case !heuristic || (!heuristicStatus[status] && !d.public):
 		return 0, NoLifetime
@@ -101,7 +108,7 @@ func ageValue(h http.Header) seconds {
 	if i := strings.IndexByte(value, ','); i >= 0 {
 		value = value[:i]
 	}
-	value = trim(value)
+	value = header.Trim(value)
 	var n seconds
 	for i := range len(value) {
 		c := value[i]
@@ -117,8 +124,11 @@ func ageValue(h http.Header) seconds {
 }
 
 // CurrentAge returns the age at now of a response that had the age initial
-// when it arrived at received (RFC 9111, Section 4.2.3). A clock that stepped
-// back makes it no younger than initial.
+// when it arrived at received (RFC 9111, Section 4.2.3). Where that is still to
+// come, the clock stepped back and nobody knows the age: it is the greatest.
 func CurrentAge(initial time.Duration, received, now time.Time) time.Duration {
+	if received.Sub(now) > clockSlack {
+		return maxAge.duration()
+	}
 	return min(initial+min(max(0, now.Sub(received)), maxAge.duration()), maxAge.duration())
 }

@@ -97,8 +97,11 @@ func TestCurrentAgeCountsDateAgeAndDelay(t *testing.T) { // RFC 9111, Section 4.
 }
 
 func TestAClockThatStepsBackDoesNoHarm(t *testing.T) {
-	if got := CurrentAge(time.Minute, noon, noon.Add(-time.Hour)); got != time.Minute {
+	if got := CurrentAge(time.Minute, noon, noon.Add(-time.Second)); got != time.Minute {
 		t.Errorf("the current age is %v", got)
+	}
+	if got := CurrentAge(time.Minute, noon, noon.Add(-time.Hour)); got != maxAge.duration() {
+		t.Errorf("a response of an hour from now is %v old", got)
 	}
 	if got := InitialAge(http.Header{}, noon.Add(time.Hour), noon); got != 0 {
 		t.Errorf("the initial age is %v", got)

@@ -177,5 +177,5 @@ func (b *bench) asked(n int) {
 
 func httpDate(t time.Time) string { return t.UTC().Format(http.TimeFormat) }
 
-// noDirectives is a request without Cache-Control.
-var noDirectives = parseRequest(http.Header{})
+// plainView sees a response as it is without rules and targeted fields.
+var plainView = newView(nil, nil)

@@ -169,6 +169,23 @@ func TestTheLatestOfTheResponsesThatMatchIsServed(t *testing.T) { // RFC 9111, S
 	})
 }
 
+func TestTheVariantsOfOneURIAreBounded(t *testing.T) { // hostile case: variants are capped
+	b := newBench(t, always(200, "x", "Cache-Control: max-age=600", "Vary: Foo"))
+	for i := range 3 * maxVariants {
+		b.get("Foo: " + decimal(int64(i)))
+	}
+	b.want(b.get("Foo: "+decimal(3*maxVariants-1)), 200, "x", Hit, "fwdproxy; hit; ttl=599")
+	hits := 0
+	for i := range 3 * maxVariants {
+		if b.get("Foo: "+decimal(int64(i)), "Cache-Control: only-if-cached").err == nil {
+			hits++
+		}
+	}
+	if hits != maxVariants {
+		t.Errorf("%d variants are stored", hits)
+	}
+}
+
 func TestAnOlderFetchDoesNotReplaceANewerOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, func(n int, _ *http.Request) (*http.Response, error) {
@@ -284,6 +301,26 @@ func TestExplainSaysWhatRoundTripWouldDo(t *testing.T) {
 			t.Errorf("got %+v", ex)
 		}
 		b.asked(1)
+	})
+}
+
+func TestAResponseForSharingEndsThatRequestsGoAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		private := true
+		b := newBench(t, func(int, *http.Request) (*http.Response, error) {
+			time.Sleep(time.Second)
+			if private {
+				return response(200, "x", "Cache-Control: private"), nil
+			}
+			return response(200, "x", "Cache-Control: max-age=3"), nil
+		})
+		b.crowd(3, plain)
+		private = false
+		b.get()
+		time.Sleep(5 * time.Second)
+		before := b.o.count()
+		b.crowd(5, plain)
+		b.asked(before + 1)
 	})
 }
 

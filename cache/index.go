@@ -4,16 +4,20 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"slices"
 	"time"
 
 	"fwdproxy/cache/store"
+	"fwdproxy/internal/header"
 )
 
 const (
 	nonceSize = 16
 	// maxVarySets bounds the different Vary of one URI that are remembered.
 	maxVarySets = 8
+	// maxVariants bounds the responses that are stored for one URI.
+	maxVariants = 64
 	// aloneFor is how long requests for a URI whose response turned out not to
 	// be for sharing go to the next hop without waiting for each other.
 	aloneFor = 2 * time.Minute
@@ -26,6 +30,9 @@ type primary struct {
 	nonce [nonceSize]byte
 	sets  [][]string // the fields that responses vary by, the latest set first
 	alone time.Time  // until then requests do not wait for each other
+	// variants are the keys of the stored responses, one after the other, the one
+	// that was stored last at the end; some may be gone.
+	variants []byte
 }
 
 func newPrimary() *primary {
@@ -46,7 +53,24 @@ func (p *primary) put(names []string) {
 	p.sets = sets
 }
 
-const primaryVersion = 1
+// admit takes a response with the key in, and returns the key of the one that
+// has to make room, if one has to.
+func (p *primary) admit(k store.Key) (out store.Key, full bool) {
+	const size = len(store.Key{})
+	var rest []byte
+	for v := range slices.Chunk(p.variants, size) {
+		if store.Key(v) != k {
+			rest = append(rest, v...)
+		}
+	}
+	if full = len(rest) >= maxVariants*size; full {
+		out, rest = store.Key(rest[:size]), rest[size:]
+	}
+	p.variants = append(rest, k[:]...)
+	return out, full
+}
+
+const primaryVersion = 2
 
 func (p *primary) encode() []byte {
 	b := append(make([]byte, 0, 64), primaryVersion)
@@ -60,7 +84,7 @@ func (p *primary) encode() []byte {
 			b = append(b, name...)
 		}
 	}
-	return b
+	return append(b, p.variants...)
 }
 
 func decodePrimary(b []byte) (*primary, bool) {
@@ -78,13 +102,14 @@ func decodePrimary(b []byte) (*primary, bool) {
 	for i := range p.sets {
 		for range d.int(maxVaryNames) {
 			name := string(d.bytes(d.int(len(d.b))))
-			if !isToken(name) {
+			if !header.IsToken(name) {
 				return nil, false
 			}
 			p.sets[i] = append(p.sets[i], name)
 		}
 	}
-	return p, !d.bad && len(d.b) == 0
+	p.variants = d.b
+	return p, !d.bad && len(d.b)%len(store.Key{}) == 0 && len(d.b) <= maxVariants*len(store.Key{})
 }
 
 // entry is a stored response as it was found.
@@ -96,10 +121,12 @@ type entry struct {
 
 // found is what the index has for one request.
 type found struct {
-	entry *entry   // nil when nothing stored matches
-	known bool     // responses to the URI that vary are stored
-	alone bool     // requests for the URI do not wait for each other
-	names []string // all fields that stored responses vary by
+	entry  *entry   // nil when nothing stored matches
+	known  bool     // responses to the URI that vary are stored
+	alone  bool     // requests for the URI do not wait for each other
+	names  []string // all fields that stored responses vary by
+	lost   *entry   // one that a purge took away
+	ruling ruling   // about entry, or lost where entry is nil
 }
 
 func (c *Cache) primary(k store.Key) (*primary, bool) {
@@ -110,9 +137,9 @@ func (c *Cache) primary(k store.Key) (*primary, bool) {
 	return decodePrimary(o.Head)
 }
 
-// lookup finds the stored response for a request with the fields h; of several
-// that match the latest (RFC 9111, Section 4.1).
-func (c *Cache) lookup(k store.Key, h http.Header, now time.Time) found {
+// lookup finds the stored response for a request for u with the fields h; of
+// several that match and were not purged the latest (RFC 9111, Section 4.1).
+func (c *Cache) lookup(k store.Key, u *url.URL, h http.Header, now time.Time) found {
 	p, ok := c.primary(k)
 	if !ok {
 		return found{}
@@ -126,8 +153,21 @@ func (c *Cache) lookup(k store.Key, h http.Header, now time.Time) found {
 			}
 		}
 		e := c.entry(variantKey(k, p.nonce, set, h))
-		if e != nil && (f.entry == nil || e.rec.madeAt().After(f.entry.rec.madeAt())) {
-			f.entry = e
+		if e == nil {
+			continue
+		}
+		r := c.purges.judge(&e.rec.mark, k, u)
+		switch {
+		case r.gone:
+			if f.lost = e; f.entry == nil {
+				f.ruling = r
+			}
+		case f.entry == nil || e.rec.madeAt().After(f.entry.rec.madeAt()):
+			f.entry, f.ruling = e, r
+			if r.stale {
+				since := time.UnixMilli(r.since)
+				e.rec.staleSince = &since
+			}
 		}
 	}
 	return f
@@ -163,20 +203,28 @@ func (c *Cache) commit(f *flight, r *record, names []string, body [][]byte) Refu
 		b.mu.Unlock()
 		return Invalidated
 	}
+	if c.purges.judge(&r.mark, f.key, f.req.URL).gone {
+		b.mu.Unlock()
+		return WasPurged
+	}
 	p, ok := c.primary(f.key)
 	if !ok {
 		p = newPrimary()
 	}
 	p.put(names)
 	p.alone = time.Time{}
+	key := variantKey(f.key, p.nonce, names, f.req.Header)
+	oldest, full := p.admit(key)
 	err := c.store.Put(f.key, p.encode(), nil)
 	b.mu.Unlock()
 	if err != nil {
 		return StoreUnavailable
 	}
+	if full {
+		c.store.Delete(oldest)
+	}
 
-	key := variantKey(f.key, p.nonce, names, f.req.Header)
-	if e := c.entry(key); e != nil && e.rec.requested.After(r.requested) && !e.rec.requested.After(time.Now()) {
+	if e := c.entry(key); e != nil && (e.rec.mark.after(r.mark) || e.rec.requested.After(r.requested) && !e.rec.requested.After(time.Now())) {
 		return OlderThanStored
 	}
 	if c.store.Put(key, head, body) != nil {
@@ -220,6 +268,16 @@ func (c *Cache) renew(f *flight, e *entry, r *record) {
 	})
 }
 
+// discard makes room that a purged response takes, unless it was replaced since.
+func (c *Cache) discard(k store.Key, e *entry) {
+	b := c.book(k)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if o, ok := c.store.Get(e.key); ok && o.ID == e.obj.ID {
+		c.store.Delete(e.key)
+	}
+}
+
 // drop removes a stored response, unless it was replaced since.
 func (c *Cache) drop(f *flight, e *entry) {
 	c.ifCurrent(f, e, func(store.Object) { c.store.Delete(e.key) })
@@ -252,13 +310,13 @@ func (c *Cache) setAlone(k store.Key, now time.Time) {
 }
 
 // invalidate removes every response to the URI, and sees to it that no fetch
-// under way stores one.
-func (c *Cache) invalidate(k store.Key) {
+// under way, but the one that it is for, stores one.
+func (c *Cache) invalidate(k store.Key, but *flight) {
 	b := c.book(k)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, f := range b.flights[k] {
-		f.void, f.open = true, false
+		f.void, f.open = f.void || f != but, false
 	}
 	c.store.Delete(k)
 }

@@ -18,14 +18,31 @@ func isSafe(method string) bool {
 	return false
 }
 
+// invalidates reports whether a response with the status to a request with the
+// method invalidates anything: no error does.
+func invalidates(method string, status int) bool {
+	return !isSafe(method) && status >= 200 && status <= 399
+}
+
+// invalidate drops what the response to the request makes invalid, and sees to
+// it that no fetch under way, but the one that it is for, stores that.
+func (t *Transport) invalidate(req *http.Request, res *http.Response, but *flight) {
+	for _, k := range t.invalidated(req.Method, req.URL, res.StatusCode, res.Header) {
+		t.cache.invalidate(k, but)
+	}
+	if groups, all := invalidatedGroups(req.Method, res.StatusCode, res.Header); all || len(groups) > 0 {
+		t.cache.purges.addGroups(string(originOf(keyText(req.URL))), groups, all)
+	}
+}
+
 // invalidated returns the keys that a response to an unsafe request makes
 // invalid (RFC 9111, Section 4.4): the target's and, within its origin alone,
 // those of Location and Content-Location; none when it is an error.
-func invalidated(method string, u *url.URL, status int, h http.Header) []store.Key {
-	if isSafe(method) || status < 200 || status > 399 {
+func (t *Transport) invalidated(method string, u *url.URL, status int, h http.Header) []store.Key {
+	if !invalidates(method, status) {
 		return nil
 	}
-	keys := []store.Key{KeyOf(u).hash()}
+	keys := t.keysOf(u)
 	origin, err := target.FromURL(u)
 	if err != nil {
 		return keys
@@ -36,13 +53,21 @@ func invalidated(method string, u *url.URL, status int, h http.Header) []store.K
 			if err != nil {
 				continue
 			}
-			t, err := target.FromURL(ref)
-			if err != nil || t.Origin() != origin.Origin() {
+			to, err := target.FromURL(ref)
+			if err != nil || to.Origin() != origin.Origin() {
 				continue
 			}
-			ref.Scheme, ref.Host = t.Scheme, t.Authority()
-			keys = append(keys, KeyOf(ref).hash())
+			ref.Scheme, ref.Host = to.Scheme, to.Authority()
+			keys = append(keys, t.keysOf(ref)...)
 		}
 	}
 	return keys
+}
+
+// keysOf returns the keys of what may answer for u: its own, and those of
+// equivalent URIs.
+func (t *Transport) keysOf(u *url.URL) []store.Key {
+	k := t.Key(u)
+	keys, _ := t.cache.equivalents(k)
+	return append(keys, k.hash())
 }

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"fwdproxy/internal/header"
 )
 
 // span is n bytes from off.
@@ -34,7 +36,7 @@ func selectRange(h http.Header, r *record, size int64) (span, rangeVerdict) {
 	if !ok || !strings.EqualFold(unit, "bytes") {
 		return whole, wholeBody
 	}
-	a, b, ok := strings.Cut(trim(spec), "-")
+	a, b, ok := strings.Cut(header.Trim(spec), "-")
 	if !ok {
 		return whole, wholeBody
 	}

@@ -27,22 +27,55 @@ type record struct {
 	staleIfError        seconds // unset, or 0 and more
 	staleRevalidate     seconds
 	addr                netip.AddrPort // that answered
+	saw                 saw
+	bent                bend   // what a rule made of it
+	print               uint64 // of the view that lifetime, flags and windows were read with
+	mark                mark
+	staleSince          *time.Time // from then on it counts as stale, whatever lifetime says; not stored
 }
 
-// newRecord returns the record of a response and its directives. The header
-// is copied.
-func newRecord(reqHeader http.Header, status int, h http.Header, requested, received time.Time, addr netip.AddrPort) (*record, responseDirectives) {
-	d := parseResponse(h)
+// newRecord returns the record of a response, seen with v, and its directives.
+// The header is copied.
+func newRecord(v *view, reqHeader http.Header, status int, h http.Header, requested, received time.Time, addr netip.AddrPort) (*record, responseDirectives) {
 	r := &record{
 		status: status, requested: requested, received: received, addr: addr,
-		initialAge:   InitialAge(h, requested, received),
-		noCache:      d.noCache,
-		noStale:      d.mustRevalidate || d.proxyRevalidate || d.sMaxAge != unset,
-		staleIfError: d.staleIfError, staleRevalidate: d.staleRevalidate,
+		initialAge: InitialAge(h, requested, received),
+		saw:        sees(reqHeader, h),
 	}
-	r.lifetime, r.source = Lifetime(status, h, d, received, heuristicAllowed(reqHeader, d))
+	d := r.read(v, h)
 	r.header = storedHeader(h, d.withheld)
+	if v.rule.ignores(bendSetCookie) {
+		delete(r.header, "Set-Cookie")
+	}
+	r.mark.readTags(h, d.withheld)
 	return r, d
+}
+
+// read sets what the directives in h, seen with v, say about the record.
+func (r *record) read(v *view, h http.Header) responseDirectives {
+	d := readResponse(h, v.targeted)
+	r.print = v.print
+	r.bent = v.rule.adjust(&d)
+	if r.saw&sawAuthorization != 0 && v.rule.ignores(bendAuthorization) && !d.permitsAuthorized() {
+		r.bent |= bendAuthorization
+	}
+	r.noCache = d.noCache
+	r.noStale = d.mustRevalidate || d.proxyRevalidate || d.sMaxAge != unset
+	r.staleIfError, r.staleRevalidate = d.staleIfError, d.staleRevalidate
+	guess := mayGuess(v.rule.forgive(r.saw), d)
+	r.lifetime, r.source = Lifetime(r.status, h, d, r.received, guess)
+	v.rule.lifetime(r, d, guess)
+	return d
+}
+
+// under makes the record what it is when seen with v, since the policy may
+// have changed since it was stored. It is false when v would not store it.
+func (r *record) under(v *view) bool {
+	if r.print == v.print {
+		return true
+	}
+	d := r.read(v, r.header)
+	return storable(v, http.MethodGet, plainRequest, r, r.header, d) == ""
 }
 
 // storedHeader returns what of h may be stored (RFC 9111, Section 3.1): no
@@ -67,15 +100,22 @@ func storedHeader(h http.Header, withheld []string) http.Header {
 
 func (r *record) age(now time.Time) time.Duration { return CurrentAge(r.initialAge, r.received, now) }
 
-// ttl is negative for a stale response.
-func (r *record) ttl(now time.Time) time.Duration { return r.lifetime - r.age(now) }
+// ttl is 0 or negative for a stale response. One that a purge made stale has
+// been so since then; a clock that steps back does not make it fresh again.
+func (r *record) ttl(now time.Time) time.Duration {
+	age := r.age(now)
+	if r.staleSince == nil {
+		return r.lifetime - age
+	}
+	return min(r.lifetime, r.age(*r.staleSince), age) - age
+}
 
 func (r *record) hasValidator() bool {
 	return first(r.header, "Etag") != "" || first(r.header, "Last-Modified") != ""
 }
 
 // recordVersion begins every encoded record; a change of the format changes it.
-const recordVersion = 1
+const recordVersion = 2
 
 const (
 	flagNoCache = 1 << iota
@@ -88,7 +128,9 @@ var errRecord = errors.New("cache: a stored record is malformed")
 // all names and lines, then their bytes in one piece.
 func (r *record) encode() []byte {
 	b := make([]byte, 0, 512)
-	b = append(b, recordVersion, byte(r.source))
+	b = append(b, recordVersion, byte(r.source), byte(r.saw))
+	b = binary.LittleEndian.AppendUint16(b, uint16(r.bent))
+	b = binary.LittleEndian.AppendUint64(b, r.print)
 	var flags byte
 	if r.noCache {
 		flags |= flagNoCache
@@ -107,6 +149,7 @@ func (r *record) encode() []byte {
 	addr, _ := r.addr.MarshalBinary() // it never fails
 	b = binary.AppendUvarint(b, uint64(len(addr)))
 	b = append(b, addr...)
+	b = r.mark.append(b)
 	return appendHeader(b, r.header)
 }
 
@@ -136,8 +179,9 @@ func decodeRecord(b []byte) (*record, error) {
 	if d.byte() != recordVersion {
 		return nil, errRecord
 	}
-	source, flags := Source(d.byte()), d.byte()
-	r := &record{source: source, noCache: flags&flagNoCache != 0, noStale: flags&flagNoStale != 0, status: d.int(999)}
+	r := &record{source: Source(d.byte()), saw: saw(d.byte()), bent: bend(d.fixed(2)), print: d.fixed(8)}
+	flags := d.byte()
+	r.noCache, r.noStale, r.status = flags&flagNoCache != 0, flags&flagNoStale != 0, d.int(999)
 	r.requested, r.received = time.UnixMilli(d.varint()), time.UnixMilli(d.varint())
 	most := maxAge.duration().Milliseconds()
 	r.initialAge = time.Duration(d.between(0, most)) * time.Millisecond
@@ -147,8 +191,9 @@ func decodeRecord(b []byte) (*record, error) {
 	if err := r.addr.UnmarshalBinary(d.bytes(d.int(64))); err != nil {
 		return nil, errRecord
 	}
+	r.mark = d.mark()
 	r.header = d.header()
-	if d.bad || len(d.b) > 0 || source >= sourceCount || flags&^(flagNoCache|flagNoStale) != 0 || r.status < 200 {
+	if d.bad || len(d.b) > 0 || r.source >= sourceCount || flags&^(flagNoCache|flagNoStale) != 0 || r.status < 200 {
 		return nil, errRecord
 	}
 	return r, nil
@@ -180,6 +225,13 @@ func (d *decoder) bytes(n int) []byte {
 	out := d.b[:n]
 	d.b = d.b[n:]
 	return out
+}
+
+// fixed reads a little-endian number of n bytes.
+func (d *decoder) fixed(n int) uint64 {
+	var room [8]byte
+	copy(room[:], d.bytes(n))
+	return binary.LittleEndian.Uint64(room[:])
 }
 
 func (d *decoder) varint() int64 {
@@ -250,7 +302,7 @@ func (d *decoder) header() http.Header {
 		for range n {
 			all = append(all, cut(lengths.int(len(lengths.b))))
 		}
-		if !isToken(name) {
+		if !header.IsToken(name) {
 			d.fail()
 			return nil
 		}

@@ -9,12 +9,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"fwdproxy/cache/store"
 )
 
 func TestFieldsOfOneHopOrOneClientAreNotStored(t *testing.T) { // RFC 9111, Section 3.1
 	h := fields(`Cache-Control: no-cache="X-A", private="x-b, X-C"`, "Connection: X-Hop", "X-Hop: 1", "Keep-Alive: 1", "Proxy-Authenticate: 1",
 		"Proxy-Status: 1", "Te: 1", "Upgrade: 1", "Transfer-Encoding: chunked", "X-A: 1", "X-B: 1", "X-C: 1", "X-D: 1", "Age: 3", "Content-Length: 5", "ETag: x")
-	r, _ := newRecord(nil, 200, h, noon, noon, originAddr)
+	r, _ := newRecord(plainView, nil, 200, h, noon, noon, originAddr)
 	if got := slices.Sorted(maps.Keys(r.header)); !slices.Equal(got, []string{"Cache-Control", "Etag", "X-D"}) {
 		t.Errorf("stored are %v", got)
 	}
@@ -24,7 +26,7 @@ func TestFieldsOfOneHopOrOneClientAreNotStored(t *testing.T) { // RFC 9111, Sect
 }
 
 func someRecord() *record {
-	r, _ := newRecord(nil, 200, fields("Cache-Control: max-age=5, stale-if-error=7", `ETag: "a"`, "X-Two: 1", "X-Two: 2", "X-Empty:", "X-Text: \xfc"), noon, noon.Add(time.Second), originAddr)
+	r, _ := newRecord(plainView, nil, 200, fields("Cache-Control: max-age=5, stale-if-error=7", `ETag: "a"`, "X-Two: 1", "X-Two: 2", "X-Empty:", "X-Text: \xfc"), noon, noon.Add(time.Second), originAddr)
 	return r
 }
 
@@ -32,7 +34,8 @@ func TestARecordIsReadAsItWasWritten(t *testing.T) {
 	for _, r := range []*record{
 		someRecord(),
 		{status: 599, header: http.Header{}, requested: time.UnixMilli(0), received: time.UnixMilli(math.MaxInt32), lifetime: maxAge.duration(), initialAge: maxAge.duration(),
-			source: FromHeuristic, noCache: true, noStale: true, staleIfError: maxAge, staleRevalidate: unset, addr: netip.MustParseAddrPort("[2001:db8::1]:443")},
+			source: FromHeuristic, noCache: true, noStale: true, staleIfError: maxAge, staleRevalidate: unset, addr: netip.MustParseAddrPort("[2001:db8::1]:443"),
+			mark: mark{log: 1 << 63, began: 7, url: []byte("http://a/"), tags: []byte("0123456789abcdef"), groups: []byte("01234567"), anyTag: true}},
 	} {
 		got, err := decodeRecord(r.encode())
 		if err != nil {
@@ -40,6 +43,9 @@ func TestARecordIsReadAsItWasWritten(t *testing.T) {
 		}
 		if !maps.EqualFunc(got.header, r.header, slices.Equal) {
 			t.Errorf("got %v, want %v", got.header, r.header)
+		}
+		if string(got.mark.append(nil)) != string(r.mark.append(nil)) || got.mark.began != r.mark.began || got.mark.anyTag != r.mark.anyTag {
+			t.Errorf("got %+v, want %+v", got.mark, r.mark)
 		}
 		if !got.requested.Equal(r.requested) || !got.received.Equal(r.received) {
 			t.Errorf("got %v %v", got.requested, got.received)
@@ -100,6 +106,7 @@ func FuzzPrimary(f *testing.F) {
 	p := newPrimary()
 	p.put([]string{"Accept", "Foo"})
 	p.put(nil)
+	p.admit(store.Key{1})
 	f.Add(p.encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		p, ok := decodePrimary(b)
@@ -107,10 +114,32 @@ func FuzzPrimary(f *testing.F) {
 			return
 		}
 		again, ok := decodePrimary(p.encode())
-		if !ok || again.nonce != p.nonce || len(again.sets) != len(p.sets) || !again.alone.Equal(p.alone) {
+		if !ok || again.nonce != p.nonce || len(again.sets) != len(p.sets) || !again.alone.Equal(p.alone) || !slices.Equal(again.variants, p.variants) {
 			t.Fatalf("got %+v, want %+v", again, p)
 		}
 	})
+}
+
+func TestAPrimaryAdmitsSoManyVariantsAndLetsTheOldestGo(t *testing.T) { // hostile case: variants are capped
+	p := newPrimary()
+	for i := range maxVariants {
+		if _, full := p.admit(store.Key{byte(i)}); full {
+			t.Fatalf("full at %d", i)
+		}
+	}
+	if _, full := p.admit(store.Key{0}); full {
+		t.Error("one that is there already makes another go")
+	}
+	out, full := p.admit(store.Key{200})
+	if !full || out != (store.Key{1}) || len(p.variants) != maxVariants*len(out) {
+		t.Errorf("%v went (%v), %d bytes stay", out, full, len(p.variants))
+	}
+	if again, ok := decodePrimary(p.encode()); !ok || !slices.Equal(again.variants, p.variants) {
+		t.Error("the variants are not read as they were written")
+	}
+	if len(p.encode()) > 4<<10 {
+		t.Errorf("a full primary takes %d bytes", len(p.encode()))
+	}
 }
 
 func TestAPrimaryRemembersTheLatestSetsOfVary(t *testing.T) {
@@ -125,9 +154,9 @@ func TestAPrimaryRemembersTheLatestSetsOfVary(t *testing.T) {
 }
 
 func TestA304UpdatesTheStoredFieldsButNotThoseOfTheBody(t *testing.T) { // RFC 9111, Section 3.2
-	r, _ := newRecord(nil, 200, fields("Cache-Control: max-age=5", `ETag: "a"`, "Content-Type: a/b", "Content-Encoding: gzip", "Set-Cookie: a", "X-Old: 1", "X-Two: 1", "X-Two: 2"), noon, noon, originAddr)
+	r, _ := newRecord(plainView, nil, 200, fields("Cache-Control: max-age=5", `ETag: "a"`, "Content-Type: a/b", "Content-Encoding: gzip", "Set-Cookie: a", "X-Old: 1", "X-Two: 1", "X-Two: 2"), noon, noon, originAddr)
 	later := noon.Add(time.Minute)
-	next, refusal := freshen(nil, noDirectives, r, fields("Cache-Control: public, max-age=50", `ETag: "a"`, "Content-Type: c/d", "Content-Encoding: br", "Content-Length: 7", "Content-Range: x",
+	next, refusal := freshen(plainView, nil, plainRequest, r, fields("Cache-Control: public, max-age=50", `ETag: "a"`, "Content-Type: c/d", "Content-Encoding: br", "Content-Length: 7", "Content-Range: x",
 		"Set-Cookie: b", "Connection: X-Hop", "X-Hop: 1", "X-Two: 3", "Content-Foo: 1", "Age: 4"), later, later)
 	want := fields("Cache-Control: public, max-age=50", `ETag: "a"`, "Content-Type: a/b", "Content-Encoding: gzip", "Set-Cookie: a", "X-Old: 1", "X-Two: 3", "Content-Foo: 1", "Date: "+httpDate(later))
 	if refusal != "" || !maps.EqualFunc(next.header, want, slices.Equal) {
@@ -144,15 +173,15 @@ func TestA304UpdatesTheStoredFieldsButNotThoseOfTheBody(t *testing.T) { // RFC 9
 func FuzzFreshen(f *testing.F) {
 	f.Add("Cache-Control", "no-store", "Content-Length", "5")
 	f.Add("Connection", "Content-Type", "Content-Type", "x")
+	f.Add("Cache-Control", `no-cache="Content-Type"`, "Set-Cookie", "a")
 	f.Fuzz(func(t *testing.T, n1, v1, n2, v2 string) {
-		r, _ := newRecord(nil, 200, fields("Cache-Control: max-age=5", `ETag: "a"`, "Content-Type: a/b", "Content-Encoding: gzip"), noon, noon, originAddr)
+		r, _ := newRecord(plainView, nil, 200, fields("Cache-Control: max-age=5", `ETag: "a"`, "Content-Type: a/b", "Content-Encoding: gzip"), noon, noon, originAddr)
 		h := http.Header{}
 		h.Add(n1, v1)
 		h.Add(n2, v2)
-		next, _ := freshen(nil, noDirectives, r, h, noon, noon)
+		next, _ := freshen(plainView, nil, plainRequest, r, h, noon, noon)
 		for _, name := range []string{"Content-Type", "Content-Encoding"} {
-			withheld := parseResponse(next.header).withheld
-			if next.header.Get(name) != r.header.Get(name) && !slices.Contains(withheld, name) {
+			if next.header.Get(name) != r.header.Get(name) {
 				t.Fatalf("%s changed to %q", name, next.header.Get(name))
 			}
 		}
@@ -163,6 +192,10 @@ func FuzzFreshen(f *testing.F) {
 		}
 		if next.status != 200 || next.addr != r.addr {
 			t.Fatal("status or address changed")
+		}
+		again, _ := freshen(plainView, nil, plainRequest, next, h, noon, noon)
+		if !maps.EqualFunc(again.header, next.header, slices.Equal) || again.lifetime != next.lifetime || again.initialAge != next.initialAge {
+			t.Fatalf("the same 304 again makes %v of %v", again.header, next.header)
 		}
 	})
 }

@@ -47,7 +47,7 @@ func (t *Transport) reply(q *query, code int, h http.Header, body io.ReadCloser,
 		h["Content-Length"] = []string{decimal(length)}
 	}
 	member := st.String(t.name)
-	addStatus(h, member)
+	t.sign(h, member)
 	report(q.ctx, result, member)
 	return &http.Response{
 		StatusCode: code, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,

@@ -15,8 +15,8 @@ import (
 // refusalOf asks whether a response that came at noon may be stored.
 func refusalOf(method string, req []string, status int, res []string) Refusal {
 	rh, h := fields(req...), fields(res...)
-	r, d := newRecord(rh, status, h, noon, noon, originAddr)
-	return storable(method, rh, parseRequest(rh), r, h, d)
+	r, d := newRecord(plainView, rh, status, h, noon, noon, originAddr)
+	return storable(plainView, method, parseRequest(rh), r, h, d)
 }
 
 func TestWhatMayBeStored(t *testing.T) { // RFC 9111, Section 3
@@ -78,8 +78,8 @@ func TestWhatMayBeStored(t *testing.T) { // RFC 9111, Section 3
 			t.Errorf("%s: got %q, want %q", tc.name, got, tc.want)
 		}
 	}
-	r, d := newRecord(nil, 200, fields(fresh), noon, noon, netip.AddrPort{})
-	if got := storable("GET", nil, noDirectives, r, fields(fresh), d); got != FromUnknown {
+	r, d := newRecord(plainView, nil, 200, fields(fresh), noon, noon, netip.AddrPort{})
+	if got := storable(plainView, "GET", plainRequest, r, fields(fresh), d); got != FromUnknown {
 		t.Errorf("from no address: got %q", got)
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"fwdproxy/internal/header"
 )
 
 // status is our member of Cache-Status (RFC 9211).
@@ -16,7 +18,8 @@ type status struct {
 	hasTTL    bool
 	stored    bool
 	collapsed bool
-	detail    string // a token
+	key       string // where it is not the URL
+	detail    string
 }
 
 // String returns the member, for the cache called name.
@@ -44,9 +47,13 @@ func (s status) String(name string) string {
 	if s.collapsed {
 		b = append(b, "; collapsed"...)
 	}
+	if s.key != "" {
+		b = append(b, "; key="...)
+		b = appendString(b, s.key)
+	}
 	if s.detail != "" {
 		b = append(b, "; detail="...)
-		b = append(b, s.detail...)
+		b = appendMember(b, s.detail)
 	}
 	return string(b)
 }
@@ -54,9 +61,14 @@ func (s status) String(name string) string {
 // appendMember appends a name as a Token where it is one, else as a String
 // (RFC 9651, Section 3.3).
 func appendMember(b []byte, name string) []byte {
-	if isToken(name) && (name[0] == '*' || name[0]|0x20 >= 'a' && name[0]|0x20 <= 'z') {
+	if header.IsToken(name) && (name[0] == '*' || name[0]|0x20 >= 'a' && name[0]|0x20 <= 'z') {
 		return append(b, name...)
 	}
+	return appendString(b, name)
+}
+
+// appendString appends a String (RFC 9651, Section 3.3.3).
+func appendString(b []byte, name string) []byte {
 	b = append(b, '"')
 	for _, c := range []byte(name) {
 		switch {
@@ -79,6 +91,15 @@ func wholeSeconds(d time.Duration) int64 {
 	return n
 }
 
+// sign makes the header of a response ours: it adds our Cache-Status, and takes
+// out the field that was for us alone.
+func (t *Transport) sign(h http.Header, member string) {
+	if slices.Contains(t.plain.targeted, ownField) {
+		delete(h, ownField)
+	}
+	addStatus(h, member)
+}
+
 // addStatus adds our member behind those of caches nearer to the origin.
 func addStatus(h http.Header, member string) {
 	h["Cache-Status"] = append(slices.Clip(h["Cache-Status"]), member)
@@ -89,6 +110,8 @@ func fwdReason(r Reason) string {
 	switch r {
 	case NothingStored:
 		return "uri-miss"
+	case OtherMethod:
+		return "method"
 	case NoVariant:
 		return "vary-miss"
 	case RequestNoCache, RequestMaxAge, RequestMinFresh:

@@ -23,18 +23,21 @@ const (
 	NotCacheable     Refusal = "nothing says that this status may be stored"
 	NeverUsable      Refusal = "it is neither fresh nor has it a validator"
 	TooLarge         Refusal = "the body is larger than cache.max_object"
+	TooFewUses       Refusal = "it was not asked for min_uses times yet"
 	HeadTooLarge     Refusal = "the header section is too large to store"
 	HasTrailers      Refusal = "it announces trailer fields"
 	FromUnknown      Refusal = "the address that it came from is not known"
 	Incomplete       Refusal = "the body broke off"                          // Section 3.3
 	Invalidated      Refusal = "an unsafe request invalidated it on the way" // Section 4.4
+	WasPurged        Refusal = "it was purged on the way"
 	OlderThanStored  Refusal = "what is stored was requested later"
 	StoreUnavailable Refusal = "the store did not take it"
 )
 
 // neverStored are statuses that say nothing about the target for anybody else:
-// partial and conditional answers, and those that RFC 6585 forbids to store.
-var neverStored = []int{206, 304, 407, 412, 416, 428, 429, 431, 511}
+// partial and conditional answers, a change against what one client holds (226,
+// RFC 3229), and those that RFC 6585 forbids to store.
+var neverStored = []int{206, 226, 304, 407, 412, 416, 428, 429, 431, 511}
 
 // understood reports whether this cache knows the status and how to cache it
 // (RFC 9111, Section 5.2.2.3).
@@ -44,8 +47,9 @@ func understood(status int) bool {
 
 // storable says whether a complete response may be stored by a shared cache
 // and would ever be used (RFC 9111, Section 3). The record is the one that
-// would be stored.
-func storable(method string, reqHeader http.Header, rq requestDirectives, r *record, h http.Header, d responseDirectives) Refusal {
+// would be stored, seen with v, and d are its directives as v has them.
+func storable(v *view, method string, rq requestDirectives, r *record, h http.Header, d responseDirectives) Refusal {
+	saw := v.rule.forgive(r.saw)
 	explicit := r.source != NoLifetime && r.source != FromHeuristic
 	_, varies := varyNames(h)
 	switch {
@@ -61,11 +65,11 @@ func storable(method string, reqHeader http.Header, rq requestDirectives, r *rec
 		return ResponseNoStore
 	case d.private:
 		return ResponsePrivate
-	case len(reqHeader["Authorization"]) > 0 && !d.public && !d.mustRevalidate && d.sMaxAge <= 0:
+	case saw&sawAuthorization != 0 && !d.permitsAuthorized():
 		return Authorized
-	case len(h["Set-Cookie"]) > 0 && !d.public && d.sMaxAge <= 0:
+	case saw&sawSetCookie != 0 && !d.public && d.sMaxAge <= 0:
 		return SetsCookie
-	case len(reqHeader["Cookie"]) > 0 && !d.public && !(explicit && r.lifetime > 0):
+	case saw&sawCookie != 0 && !d.public && !(explicit && r.lifetime > 0):
 		return CookieHeuristic
 	case !varies:
 		return VaryAll
@@ -79,10 +83,16 @@ func storable(method string, reqHeader http.Header, rq requestDirectives, r *rec
 	return ""
 }
 
-// heuristicAllowed says whether a response to such a request may be given a
-// lifetime that it does not state: never when it may be one user's own.
-func heuristicAllowed(reqHeader http.Header, d responseDirectives) bool {
-	return d.public || (len(reqHeader["Cookie"]) == 0 && len(reqHeader["Authorization"]) == 0)
+// permitsAuthorized reports whether the response may be reused although the
+// request was authorized (RFC 9111, Section 3.5).
+func (d responseDirectives) permitsAuthorized() bool {
+	return d.public || d.mustRevalidate || d.sMaxAge > 0
+}
+
+// mayGuess says whether a response may be given a lifetime that it does not
+// state: never when it may be one user's own.
+func mayGuess(s saw, d responseDirectives) bool {
+	return d.public || s&(sawCookie|sawAuthorization) == 0
 }
 
 // usableWithoutValidator reports whether the response can be served at least

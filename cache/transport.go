@@ -6,23 +6,9 @@ import (
 	"net/http/httptrace"
 	"time"
 
-	"fwdproxy/cache/store"
 	"fwdproxy/internal/fault"
 	"fwdproxy/internal/hop"
 )
-
-// query is a GET or HEAD that the cache may answer.
-type query struct {
-	req   *http.Request
-	ctx   context.Context
-	hop   *hop.Hop
-	key   store.Key
-	dir   requestDirectives
-	opens bool // others may join its fetch
-	joins bool // it may join another's fetch
-	until time.Time
-	tries int
-}
 
 // RoundTrip answers the request from the store, or from the next hop. The URL
 // has to be absolute and in canonical form, and the context has to carry a
@@ -31,14 +17,29 @@ type query struct {
 // only-if-cached that cannot be answered (RFC 9111, Section 5.2.1.7), and the
 // context's.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	h := hop.From(req.Context())
+	q := &query{req: req, ctx: req.Context(), hop: hop.From(req.Context()), view: t.view(req.URL)}
+	post := req.Method == http.MethodPost
 	switch {
-	case req.Method != http.MethodGet && req.Method != http.MethodHead:
-		return t.pass(req, "method")
-	case t.cfg.Memory == 0 || h == nil || h.Permit == nil || bypasses(req):
-		return t.pass(req, "bypass")
+	case !post && req.Method != http.MethodGet && req.Method != http.MethodHead:
+		return t.pass(req, status{fwd: "method"})
+	case t.cfg.Memory == 0 || q.hop == nil || q.hop.Permit == nil:
+		return t.pass(req, status{fwd: "bypass"})
 	}
-	q := &query{req: req, ctx: req.Context(), hop: h, key: KeyOf(req.URL).hash(), dir: parseRequest(req.Header)}
+	q.dir = parseRequest(req.Header)
+	q.setKey()
+	switch {
+	case post && q.postMayAnswer():
+		return t.post(q)
+	case post:
+		return t.pass(req, status{fwd: "method"})
+	case !q.view.bypass() && !bypasses(req):
+	case q.dir.onlyIfCached:
+		return nil, t.notCached(q)
+	case q.view.bypass():
+		return t.pass(req, status{fwd: "bypass", detail: "rule " + q.view.rule.Name})
+	default:
+		return t.pass(req, status{fwd: "bypass"})
+	}
 	for {
 		q.tries++
 		res, again, err := t.try(q)
@@ -58,20 +59,18 @@ func bypasses(req *http.Request) bool {
 
 // pass sends the request on, and invalidates what an unsafe one changes (RFC
 // 9111, Section 4.4).
-func (t *Transport) pass(req *http.Request, why string) (*http.Response, error) {
-	status := status{fwd: why}.String(t.name)
+func (t *Transport) pass(req *http.Request, st status) (*http.Response, error) {
+	status := st.String(t.name)
 	report(req.Context(), "", status)
 	res, err := t.next.RoundTrip(req)
 	if err != nil {
 		return nil, err
 	}
 	if t.cfg.Memory != 0 {
-		for _, k := range invalidated(req.Method, req.URL, res.StatusCode, res.Header) {
-			t.cache.invalidate(k)
-		}
+		t.invalidate(req, res, nil)
 	}
 	addDate(res.Header, time.Now())
-	addStatus(res.Header, status)
+	t.sign(res.Header, status)
 	return res, nil
 }
 
@@ -83,7 +82,19 @@ const maxTries = 4
 // hoped for from another's fetch, turned out not to be there.
 func (t *Transport) try(q *query) (res *http.Response, again bool, err error) {
 	now := time.Now()
-	fd := t.cache.lookup(q.key, q.req.Header, now)
+	fd := t.lookup(q, now)
+	if fd.ruling.purged() {
+		t.cache.purges.refused[fd.ruling.by].Add(1)
+	}
+	if fd.lost != nil {
+		t.cache.discard(q.key, fd.lost)
+	}
+	hit := status{hit: true}
+	if fd.entry == nil {
+		if fd.entry = t.equivalent(q, now); fd.entry != nil {
+			hit.detail = "no-vary-search"
+		}
+	}
 	var rec *record
 	if fd.entry != nil {
 		rec = fd.entry.rec
@@ -91,15 +102,18 @@ func (t *Transport) try(q *query) (res *http.Response, again bool, err error) {
 	dec := decide(q.dir, rec, fd.known, now)
 	switch dec.Action {
 	case Fail:
-		report(q.ctx, Miss, status{detail: "only-if-cached"}.String(t.name))
-		return nil, false, &fault.Error{Kind: fault.InternalResponse, Status: http.StatusGatewayTimeout,
-			Details: "the request says only-if-cached, and nothing that is stored may answer it"}
+		return nil, false, t.notCached(q)
 	case Serve:
-		if err := q.hop.Permit(rec.addr); err != nil {
+		if err := q.hop.Permit(rec.addr); err != nil && q.view.rule.sharesHosts() {
+			// It came from another host's address; this one may have its own.
+			fd.entry, dec = nil, Decision{Reason: NothingStored}
+			break
+		} else if err != nil {
 			return nil, false, err
 		}
 		q.hop.Used(rec.addr, "NONE")
-		res, err = t.fromStore(q, fd.entry, Hit, status{hit: true, ttl: rec.ttl(now), hasTTL: true}, now)
+		hit.ttl, hit.hasTTL = rec.ttl(now), true
+		res, err = t.fromStore(q, fd.entry, Hit, q.status(hit, rec, now), now)
 		if err == nil {
 			if dec.Refresh {
 				t.refresh(q, fd.entry)
@@ -121,6 +135,12 @@ func (t *Transport) try(q *query) (res *http.Response, again bool, err error) {
 // fetch asks the next hop, together with others that want the same.
 func (t *Transport) fetch(q *query, fd found, dec Decision) (res *http.Response, again bool, err error) {
 	t.collapsing(q, fd)
+	if q.view.rule != nil && q.view.rule.MinUses > 1 && fd.entry == nil && !q.counted {
+		q.counted, q.tooFew = true, t.cache.uses.add(q.key, time.Now()) < q.view.rule.MinUses
+	}
+	if q.tooFew {
+		q.opens, q.joins = false, false // there will be nothing to share
+	}
 	f, lead := t.cache.join(q, fd.names, func() *flight { return t.newFlight(q, fd.entry, dec.Action == Validate) })
 	if lead {
 		go f.run(q.ctx)
@@ -180,6 +200,7 @@ func (t *Transport) lead(q *query, f *flight, dec Decision) (res *http.Response,
 		return t.validated(q, out, st)
 	case shared:
 		st.stored = true
+		st = q.status(st, out.rec, time.Now())
 		if f.base != nil && out.fill.size >= 0 && notModified(q.req.Header, out.rec) {
 			// The client holds the new one already, the store wants it still.
 			f.keep()
@@ -194,7 +215,7 @@ func (t *Transport) lead(q *query, f *flight, dec Decision) (res *http.Response,
 	text := st.String(t.name)
 	report(q.ctx, result, text)
 	out.res.Request = q.req
-	addStatus(out.res.Header, text)
+	t.sign(out.res.Header, text)
 	return out.res, false, nil
 }
 
@@ -226,11 +247,11 @@ func (t *Transport) follow(q *query, f *flight, e *entry, dec Decision) (res *ht
 			f.leave()
 			return nil, true, nil // another may be fetching its variant
 		}
-		if decide(q.dir, out.rec, true, now).Action != Serve {
+		if f.view.print != q.view.print || decide(q.dir, out.rec, true, now).Action != Serve {
 			f.leave()
 			break
 		}
-		return t.share(q, f, st, now)
+		return t.share(q, f, q.status(st, out.rec, now), now)
 	case unchanged:
 		f.leave()
 		return nil, true, nil
@@ -246,6 +267,10 @@ func (t *Transport) share(q *query, f *flight, st status, now time.Time) (*http.
 	out := f.out
 	if err := q.hop.Permit(out.rec.addr); err != nil {
 		f.leave()
+		if q.view.rule.sharesHosts() {
+			q.tries = maxTries
+			return nil, true, nil
+		}
 		return nil, false, err
 	}
 	if notModified(q.req.Header, out.rec) {
@@ -272,9 +297,10 @@ func (t *Transport) share(q *query, f *flight, st status, now time.Time) (*http.
 func (t *Transport) instead(q *query, e *entry, out *landing, st status, result Result) (*http.Response, bool, error) {
 	now := time.Now()
 	faulty := out.kind == faulted
-	if (faulty || ofNextHop(out.err)) && mayServeStale(q.dir, recordOf(e), faulty, now) {
+	if (faulty || ofNextHop(out.err)) && mayServeStale(q.dir, recordOf(e), faulty, now) && !t.cache.purges.judge(&e.rec.mark, q.key, q.req.URL).gone {
 		st.detail, st.fwdStatus = "stale-if-error", out.answered
 		st.ttl, st.hasTTL = e.rec.ttl(now), true
+		st = q.status(st, e.rec, now)
 		res, err := t.fromStore(q, e, RefreshFailOld, st, now)
 		if err == nil {
 			q.hop.Used(e.rec.addr, "NONE")
@@ -293,6 +319,7 @@ func (t *Transport) validated(q *query, out *landing, st status) (*http.Response
 	now := time.Now()
 	st.fwdStatus = out.answered
 	st.ttl, st.hasTTL = out.entry.rec.ttl(now), true
+	st = q.status(st, out.entry.rec, now)
 	if len(out.setCookie) > 0 {
 		// It was set in the answer to this request; nobody else is given it.
 		out.entry.rec.header["Set-Cookie"] = out.setCookie
@@ -312,7 +339,7 @@ func (t *Transport) refresh(q *query, e *entry) {
 	for _, name := range []string{"Range", "If-Range", "If-None-Match", "If-Modified-Since"} {
 		delete(req.Header, name)
 	}
-	bg := &query{req: req, ctx: q.ctx, hop: q.hop, key: q.key, dir: q.dir, opens: true, joins: true}
+	bg := &query{req: req, ctx: q.ctx, hop: q.hop, key: q.key, view: q.view, dir: q.dir, opens: true, joins: true}
 	f, lead := t.cache.join(bg, nil, func() *flight {
 		f := t.newFlight(bg, e, true)
 		f.kept, f.noLeader, f.refs, f.waiting = true, true, 0, 0

@@ -75,13 +75,14 @@ func merged(r *record, h http.Header) http.Header {
 
 // freshen returns r updated by a 304 (or a 200 to HEAD) with the header h,
 // and why the result may no longer be stored, if so.
-func freshen(reqHeader http.Header, rq requestDirectives, r *record, h http.Header, requested, received time.Time) (*record, Refusal) {
+func freshen(v *view, reqHeader http.Header, rq requestDirectives, r *record, h http.Header, requested, received time.Time) (*record, Refusal) {
 	m := merged(r, h)
 	if len(h["Date"]) == 0 {
 		m["Date"] = []string{received.UTC().Format(http.TimeFormat)}
 	}
-	next, d := newRecord(reqHeader, r.status, m, requested, received, r.addr)
-	return next, storable(http.MethodGet, reqHeader, rq, next, m, d)
+	next, d := newRecord(v, reqHeader, r.status, m, requested, received, r.addr)
+	next.saw |= r.saw & sawSetCookie // it is not stored, so that m does not tell
+	return next, storable(v, http.MethodGet, rq, next, m, d)
 }
 
 // notModified reports whether the client's own condition says that it holds

@@ -40,7 +40,7 @@ func varyNames(h http.Header) ([]string, bool) {
 	}
 	var names []string
 	for _, name := range header.Tokens(h, "Vary") {
-		if name == "*" || !isToken(name) {
+		if name == "*" || !header.IsToken(name) {
 			return nil, false
 		}
 		names = append(names, textproto.CanonicalMIMEHeaderKey(name))
@@ -87,13 +87,17 @@ func hasOverride(h http.Header) bool {
 }
 
 // appendField appends a field so that no two fields give the same bytes, save
-// those that differ only in lines against commas and in space around commas
-// (RFC 9111, Section 4.1).
+// those that differ only in lines against commas and in space around commas,
+// and those that weighted knows to mean the same (RFC 9111, Section 4.1).
 func appendField(b []byte, name string, lines []string) []byte {
 	b = binary.AppendUvarint(b, uint64(len(name)))
 	b = append(b, name...)
 	if len(lines) == 0 {
 		return append(b, 0) // absent is not the same as empty
+	}
+	if list, ok := weighted(name, lines); ok {
+		b = append(b, 2)
+		return appendText(b, list)
 	}
 	b = append(b, 1)
 	var value []byte
@@ -106,7 +110,7 @@ func appendField(b []byte, name string, lines []string) []byte {
 			continue
 		}
 		inner := false
-		for e := range elements(line) {
+		for e := range header.Elements(line) {
 			if inner {
 				value = append(value, ',')
 			}
@@ -114,6 +118,10 @@ func appendField(b []byte, name string, lines []string) []byte {
 			inner = true
 		}
 	}
-	b = binary.AppendUvarint(b, uint64(len(value)))
-	return append(b, value...)
+	return appendText(b, string(value))
+}
+
+func appendText(b []byte, s string) []byte {
+	b = binary.AppendUvarint(b, uint64(len(s)))
+	return append(b, s...)
 }

@@ -109,7 +109,7 @@ func TestAFailureToConnectHasItsStatus_RFC9209_2_3(t *testing.T) {
 		"not allowed":  {fault.New(fault.DestinationIPProhibited, "", nil), "403", "destination_ip_prohibited"},
 	} {
 		s := newStand(t, never(t), "")
-		s.settings.Dial = func(context.Context, target.Target) (net.Conn, error) { return nil, tt.err }
+		s.settings.Dial = func(context.Context, target.Target) (net.Conn, []byte, error) { return nil, nil, tt.err }
 		reply := s.talk(t, "CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n")
 		if status(reply) != tt.status || !strings.Contains(field(reply, "Proxy-Status"), "error="+tt.says) {
 			t.Errorf("%s:\n%s", name, reply)
@@ -183,7 +183,7 @@ func TestAServerThatClosesFirstEndsTheTunnel(t *testing.T) {
 
 func TestASilentTunnelIsReaped(t *testing.T) {
 	s := newStand(t, never(t), server(t, upper))
-	s.settings.Door.Idle = 50 * time.Millisecond
+	s.settings.Door.Tunnel.IdleTimeout = unit.Duration(50 * time.Millisecond)
 	c := s.dial(t)
 	send(t, c, "CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n")
 	r := bufio.NewReader(c)
@@ -192,6 +192,21 @@ func TestASilentTunnelIsReaped(t *testing.T) {
 		t.Errorf("came: %q", got)
 	}
 	if rec := s.record(t); rec.Error != string(fault.ConnectionTerminated) || rec.Status != 200 {
+		t.Errorf("logged: %+v", rec)
+	}
+}
+
+func TestATunnelLivesNoLongerThanItMay(t *testing.T) {
+	s := newStand(t, never(t), server(t, upper))
+	s.settings.Door.Tunnel.Lifetime = unit.Duration(100 * time.Millisecond)
+	c := s.dial(t)
+	send(t, c, "CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n")
+	r := bufio.NewReader(c)
+	readHead(t, r)
+	if got := rest(t, r); got != "" {
+		t.Errorf("came: %q", got)
+	}
+	if rec := s.record(t); rec.Error != string(fault.ConnectionTerminated) || !strings.Contains(rec.ErrorCause, "forward.tunnel.lifetime") {
 		t.Errorf("logged: %+v", rec)
 	}
 }
@@ -227,7 +242,7 @@ func TestTunnelsAboveTheLimitAreRefusedAndDrained(t *testing.T) {
 
 func TestAPortRangeOpensTunnels(t *testing.T) {
 	s := newStand(t, never(t), server(t, upper))
-	s.settings.Tunnel.Ports = []unit.PortRange{{First: 8443, Last: 8449}}
+	s.settings.Door.Tunnel.Ports = []unit.PortRange{{First: 8443, Last: 8449}}
 	for port, want := range map[string]string{"8442": "403", "8443": "200", "8449": "200", "8450": "403", "443": "403"} {
 		c := s.dial(t)
 		send(t, c, "CONNECT a.test:"+port+" HTTP/1.1\r\nHost: a.test\r\n\r\n")
@@ -242,7 +257,7 @@ func TestAPortRangeOpensTunnels(t *testing.T) {
 func TestATunnelsDialKnowsItsRequestsVerdict(t *testing.T) {
 	s := newStand(t, never(t), "")
 	up := client(t)
-	s.settings.Tunnel.Ports = []unit.PortRange{{First: 1, Last: 65535}}
+	s.settings.Door.Tunnel.Ports = []unit.PortRange{{First: 1, Last: 65535}}
 	s.settings.Dial = up.Dial
 	addr := server(t, upper)
 	_, port, _ := net.SplitHostPort(addr)
@@ -269,13 +284,14 @@ func TestAHalfCloseBeforeTheConnectionIsThereDoesNotEndTheTunnel(t *testing.T) {
 	closed := make(chan struct{})
 	addr := server(t, upper)
 	s := newStand(t, never(t), "")
-	s.settings.Dial = func(ctx context.Context, _ target.Target) (net.Conn, error) {
+	s.settings.Dial = func(ctx context.Context, _ target.Target) (net.Conn, []byte, error) {
 		<-closed
 		select {
 		case <-ctx.Done(): // as net/http does when it reads the half-close
-			return nil, ctx.Err()
+			return nil, nil, ctx.Err()
 		case <-time.After(50 * time.Millisecond):
-			return net.Dial("tcp", addr)
+			c, err := net.Dial("tcp", addr)
+			return c, nil, err
 		}
 	}
 	c := s.dial(t)

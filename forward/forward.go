@@ -9,7 +9,6 @@ import (
 	"context"
 	"net"
 	"net/http"
-	"strconv"
 
 	"github.com/elazarl/goproxy"
 
@@ -17,15 +16,13 @@ import (
 	"fwdproxy/internal/fault"
 	"fwdproxy/internal/header"
 	"fwdproxy/internal/target"
-	"fwdproxy/tunnel"
 )
 
 // Settings is what the front door works with under one policy. It is
 // immutable.
 type Settings struct {
-	Door   *edge.Door
-	Tunnel tunnel.Config
-	Dial   func(context.Context, target.Target) (net.Conn, error)
+	Door *edge.Door
+	Dial func(context.Context, target.Target) (conn net.Conn, early []byte, err error)
 }
 
 // Handler serves forward proxy requests.
@@ -157,22 +154,18 @@ func (s *Settings) connect(x *edge.Exchange, r *http.Request) {
 		refuse(err)
 		return
 	}
-	if !s.Tunnel.Allows(t.Port) {
-		refuse(&fault.Error{Kind: fault.RequestDenied, Rule: "forward.tunnel.ports",
-			Details: "CONNECT to port " + strconv.Itoa(int(t.Port)) + " is not allowed"})
-		return
-	}
-	if !s.Door.Tunnels.Begin(s.Door.Limits.Tunnels) {
-		refuse(edge.TunnelLimit())
-		return
-	}
-	defer s.Door.Tunnels.End()
-	// A client may half-close right behind its first bytes; net/http takes that
-	// for a client that left. The dial has its own bound.
-	server, err := s.Dial(x.Context(context.WithoutCancel(r.Context())), t)
+	end, err := x.BeginTunnel()
 	if err != nil {
 		refuse(err)
 		return
 	}
-	x.Tunnel(server)
+	defer end()
+	// A client may half-close right behind its first bytes; net/http takes that
+	// for a client that left. The dial has its own bound.
+	server, early, err := s.Dial(x.Context(context.WithoutCancel(r.Context())), t)
+	if err != nil {
+		refuse(err)
+		return
+	}
+	x.Tunnel(server, early)
 }

@@ -61,18 +61,20 @@ func newStand(t *testing.T, next http.RoundTripper, behind string, list ...acl.R
 	s.settings = &Settings{
 		Door: &edge.Door{
 			Mode: "forward", Name: "fwdproxy", Limits: edge.DefaultLimits(), ACL: engine,
-			Cached: next, Direct: next, Tunnels: edge.NewTunnels(), Idle: time.Minute,
+			Cached: next, Direct: next, Tunnels: edge.NewTunnels(), Tunnel: tunnel.DefaultConfig(),
 			Log: func(r *accesslog.Record) { s.records <- *r }, Now: time.Now,
 		},
-		Tunnel: tunnel.DefaultConfig(),
-		Dial: func(context.Context, target.Target) (net.Conn, error) {
+		Dial: func(ctx context.Context, to target.Target) (net.Conn, []byte, error) {
 			s.dialled.Add(1)
+			hop.From(ctx).Used(netip.AddrPortFrom(netip.MustParseAddr("203.0.113.1"), to.Port), "DIRECT/203.0.113.1")
 			if behind == "" {
-				return nil, fault.New(fault.ConnectionRefused, "the next hop refused the connection", nil)
+				return nil, nil, fault.New(fault.ConnectionRefused, "the next hop refused the connection", nil)
 			}
-			return net.Dial("tcp", behind)
+			c, err := net.Dial("tcp", behind)
+			return c, nil, err
 		},
 	}
+	s.settings.Door.Tunnel.Peek = nil // most tests speak no TLS
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"fwdproxy/acl"
@@ -27,12 +28,13 @@ const DefaultFile = "policy.toml"
 
 // Policy is a compiled policy. It is immutable.
 type Policy struct {
-	Config   Config
-	ACL      *acl.Engine
-	Warnings problem.List
-	File     string // as the user named it; "" for the embedded default
-	Digest   string // of the file's and its lists' content, hexadecimal
-	Lists    []string
+	Config        Config
+	ACL           *acl.Engine
+	Warnings      problem.List
+	File          string   // as the user named it; "" for the embedded default
+	UpstreamFiles string   // a digest of the files that [upstream] names
+	Digest        string   // of the file's and its lists' content, hexadecimal
+	Lists         []string // the files of lists, and those that [upstream] names
 }
 
 // Source returns what the policy was read from, for people.
@@ -129,15 +131,43 @@ func compile(text, dir string) (*Policy, problem.List) {
 	// The values that could be read are checked too, so that one run of check
 	// shows everything.
 	problems = append(problems, onlyNew(problems, append(p.Config.Validate(), more...))...)
+	upstreamFiles, more := p.upstreamFiles()
+	problems = append(problems, onlyNew(problems, more)...)
 	locate(problems, lines)
 	if len(problems) > 0 {
 		return nil, problems
 	}
 	p.ACL = engine
-	p.Warnings = p.Config.ACL.Warnings()
+	p.UpstreamFiles = upstreamFiles
+	io.WriteString(sum, upstreamFiles)
+	p.Warnings = append(p.Config.ACL.Warnings(), p.Config.Cache.Warnings()...)
 	locate(p.Warnings, lines)
 	p.Digest = hex.EncodeToString(sum.Sum(nil))
 	return p, nil
+}
+
+// upstreamFiles returns a digest of the files that [upstream] names. It reads
+// them, so that check finds those that cannot be read.
+func (p *Policy) upstreamFiles() (digest string, problems problem.List) {
+	sum := sha256.New()
+	read := func(key, path string) {
+		if path == "" {
+			return
+		}
+		content, err := os.ReadFile(path)
+		if err != nil {
+			problems.Add(key, "make it readable for fwdproxy", "%v", err)
+			return
+		}
+		fmt.Fprintf(sum, "%s %d ", key, len(content))
+		sum.Write(content)
+		p.Lists = append(p.Lists, path)
+	}
+	read("upstream.ca_file", p.Config.Upstream.CAFile)
+	for i, parent := range p.Config.Upstream.Parents {
+		read("upstream.parent["+strconv.Itoa(i)+"].password_file", parent.PasswordFile)
+	}
+	return hex.EncodeToString(sum.Sum(nil)), problems
 }
 
 type readCloser struct {
@@ -187,6 +217,10 @@ func (p *Policy) resolvePaths(dir string) {
 	}
 	slices.Sort(p.Lists)
 	p.Config.Upstream.CAFile = rel(p.Config.Upstream.CAFile)
+	for i := range p.Config.Upstream.Parents {
+		parent := &p.Config.Upstream.Parents[i]
+		parent.PasswordFile = rel(parent.PasswordFile)
+	}
 	switch p.Config.Log.Access {
 	case "stdout", "stderr", "none":
 	default:

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -103,30 +104,32 @@ func TestTheDigestCoversTheListsAndStaysTheSameOtherwise(t *testing.T) {
 // A writer that empties the file first, as an editor or a shell's redirection
 // does, must never have the empty or the half-written policy applied.
 func TestAReloadNeverReadsAFileThatIsBeingWritten(t *testing.T) {
-	file := write(t, t.TempDir(), "policy.toml", "name = \"old\"\n")
-	p, err := Load(file, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	w, err := os.Create(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close()
-	result := make(chan *Policy)
-	go func() {
-		next, _ := p.Reload("")
-		result <- next
-	}()
-	for _, piece := range strings.SplitAfter("name = \"new\"\n[forward]\nlisten = [\"127.0.0.1:0\"]\n[acl]\n", "\n") {
-		time.Sleep(atRest / 2) // the writer's own pace, which is what is tested
-		if _, err := w.WriteString(piece); err != nil {
+	synctest.Test(t, func(t *testing.T) {
+		file := write(t, t.TempDir(), "policy.toml", "name = \"old\"\n")
+		p, err := Load(file, "")
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	if next := <-result; next == nil || next.Config.Name != "new" || next.Config.Forward.Listen[0] != "127.0.0.1:0" {
-		t.Errorf("a part of the file was taken for the whole: %+v", next)
-	}
+		w, err := os.Create(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Close()
+		result := make(chan *Policy)
+		go func() {
+			next, _ := p.Reload("")
+			result <- next
+		}()
+		for _, piece := range strings.SplitAfter("name = \"new\"\n[forward]\nlisten = [\"127.0.0.1:0\"]\n[acl]\n", "\n") {
+			time.Sleep(atRest * 2 / 3) // the writer's own pace; the bubble's clock waits for nobody
+			if _, err := w.WriteString(piece); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if next := <-result; next == nil || next.Config.Name != "new" || next.Config.Forward.Listen[0] != "127.0.0.1:0" {
+			t.Errorf("a part of the file was taken for the whole: %+v", next)
+		}
+	})
 }
 
 func TestAFileOfCommentsAloneIsNoPolicy(t *testing.T) {

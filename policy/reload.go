@@ -41,7 +41,7 @@ func (p *Policy) Reload(embedded string) (*Policy, error) {
 	return nil, errors.New("the policy file or one of its lists does not stop changing")
 }
 
-// Files returns the policy file and its list files; none for the embedded
+// Files returns the policy file and the files that it names; none for the embedded
 // default.
 func (p *Policy) Files() []string {
 	if p.File == "" {

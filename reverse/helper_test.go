@@ -17,6 +17,7 @@ import (
 	"fwdproxy/internal/edge"
 	"fwdproxy/internal/hop"
 	"fwdproxy/internal/proxytest"
+	"fwdproxy/tunnel"
 	"fwdproxy/upstream"
 )
 
@@ -74,7 +75,7 @@ func newStand(t *testing.T, next http.RoundTripper, sites []SiteConfig, list ...
 	s.settings = &Settings{
 		Door: &edge.Door{
 			Mode: "reverse", Name: "fwdproxy", Limits: edge.DefaultLimits(), ACL: engine,
-			Cached: next, Direct: next, Tunnels: edge.NewTunnels(), Idle: time.Minute,
+			Cached: next, Direct: next, Tunnels: edge.NewTunnels(), Tunnel: tunnel.DefaultConfig(),
 			Log: func(r *accesslog.Record) { s.records <- *r }, Now: time.Now,
 		},
 		Sites: NewSites(sites),

@@ -37,6 +37,9 @@ func TestEveryProblemOfTheTableIsNamed(t *testing.T) {
 		{"range from 0", func(c *Config) { c.Ports = []unit.PortRange{{First: 0, Last: 10}} }, []string{"forward.tunnel.ports[0]"}},
 		{"range the wrong way", func(c *Config) { c.Ports = []unit.PortRange{{First: 9, Last: 8}} }, []string{"forward.tunnel.ports[0]"}},
 		{"zero idle time", func(c *Config) { c.IdleTimeout = 0 }, []string{"forward.tunnel.idle_timeout"}},
+		{"zero lifetime", func(c *Config) { c.Lifetime = 0 }, []string{"forward.tunnel.lifetime"}},
+		{"a word that is neither", func(c *Config) { c.NotTLS, c.NoSNI, c.OtherSNI, c.ECH = "", "yes", "Deny", "maybe" }, []string{"forward.tunnel.not_tls", "forward.tunnel.no_sni", "forward.tunnel.other_sni", "forward.tunnel.ech"}},
+		{"a port that is none", func(c *Config) { c.Peek = []unit.PortRange{{}} }, []string{"forward.tunnel.peek[0]"}},
 		{"all at once", func(c *Config) {
 			c.Ports, c.IdleTimeout = []unit.PortRange{{First: 2, Last: 1}, {First: 1, Last: 1}, {}}, unit.Duration(-time.Second)
 		}, []string{"forward.tunnel.ports[0]", "forward.tunnel.ports[2]", "forward.tunnel.idle_timeout"}},

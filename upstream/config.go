@@ -8,10 +8,13 @@
 package upstream
 
 import (
+	"fmt"
 	"maps"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"fwdproxy/internal/problem"
@@ -43,6 +46,65 @@ type Config struct {
 	Resolver string `toml:"resolver"`
 	// CAFile is a PEM file of certificate authorities to trust beside the system's; "" is none.
 	CAFile string `toml:"ca_file"`
+	// DirectFallback says whether a request goes straight to its origin when none of its parent proxies can be reached; with false it fails.
+	DirectFallback bool `toml:"direct_fallback"`
+	// Parents is the proxies that requests go through; of those that serve the host the first that can be reached. What none serves goes straight to its origin.
+	Parents []ParentConfig `toml:"parent"`
+}
+
+// ParentConfig is one table [[upstream.parent]]. What the policy says about the
+// destination is decided before the parent hears of it.
+type ParentConfig struct {
+	// URL is where the parent listens: "http://host:port", or "https://host:port" for TLS to the parent itself.
+	URL string `toml:"url"`
+	// To is the hosts that the parent serves: "a.b" that host alone, ".a.b" it and all below it; left out, every host.
+	To []string `toml:"to"`
+	// NotTo is hosts that the parent does not serve although "to" has them.
+	NotTo []string `toml:"not_to"`
+	// User is the name for the parent's Basic authentication; "" is none.
+	User string `toml:"user"`
+	// PasswordFile is a file with the password of user, and nothing else.
+	PasswordFile string `toml:"password_file"`
+	// Resolves says that the parent alone looks host names up. With false they are looked up here as well, and a name with any address that the policy refuses is refused; with true rules about addresses, and private_destinations, only hold for addresses that a client writes itself.
+	Resolves bool `toml:"resolves"`
+}
+
+// target reads the URL: where the parent is, and whether it speaks TLS.
+func (c ParentConfig) target() (to target.Target, secure bool, err error) {
+	u, err := url.Parse(c.URL)
+	if err != nil {
+		return target.Target{}, false, fmt.Errorf("%q is not a URL", c.URL)
+	}
+	to, err = target.FromURL(u)
+	if err == nil && (u.Port() == "" || (u.Path != "" && u.Path != "/") || u.RawQuery != "" || u.Fragment != "") {
+		err = fmt.Errorf("%q is more or less than a scheme, a host and a port", c.URL)
+	}
+	return to, to.Scheme == "https", err
+}
+
+// validate adds what is wrong with the parent at key.
+func (c ParentConfig) validate(key string, p *problem.List) {
+	if _, _, err := c.target(); err != nil {
+		p.Add(key+".url", `write for example "http://parent.example:3128"; user and password have keys of their own`, "%v", err)
+	}
+	for _, set := range []struct {
+		key     string
+		entries []string
+	}{{"to", c.To}, {"not_to", c.NotTo}} {
+		for i, e := range set.entries {
+			if _, _, err := parseHosts(e); err != nil {
+				p.Add(key+"."+set.key+"["+strconv.Itoa(i)+"]", `write a host, or ".example.com" for a domain and all below it`, "%v", err)
+			}
+		}
+	}
+	switch {
+	case c.User == "" && c.PasswordFile != "":
+		p.Add(key+".user", "name the user, or leave password_file out", "there is a password and no user")
+	case c.User != "" && c.PasswordFile == "":
+		p.Add(key+".password_file", "name a file with the password", "user %q has no password", c.User)
+	case strings.ContainsFunc(c.User, func(r rune) bool { return r == ':' || r < ' ' || r == 0x7f }):
+		p.Add(key+".user", "choose a name without colon", "%q cannot stand in Basic credentials", c.User)
+	}
 }
 
 // PoolConfig is one table [[pool]].
@@ -116,6 +178,12 @@ func (c Config) Validate() problem.List {
 		if _, err := netip.ParseAddrPort(c.Resolver); err != nil {
 			p.Add("upstream.resolver", `write "address:port", as in "192.0.2.53:53"`, "%q is not an address with a port", c.Resolver)
 		}
+	}
+	for i, parent := range c.Parents {
+		parent.validate("upstream.parent["+strconv.Itoa(i)+"]", &p)
+	}
+	if c.DirectFallback && len(c.Parents) == 0 {
+		p.Add("upstream.direct_fallback", "add an [[upstream.parent]], or leave it out", "there is no parent proxy to fall back from")
 	}
 	return p
 }

@@ -32,8 +32,9 @@ type conn struct {
 	net      net.Conn // raw, or TLS over it
 	r        *bufio.Reader
 	addr     netip.AddrPort
-	name     string // in the log
-	peer     *peer  // whose active count the exchange holds; nil for an origin
+	name     string  // in the log
+	peer     *peer   // whose active count the exchange holds; nil for an origin
+	parent   *parent // that is asked in absolute-form; nil where the origin or a peer is asked
 	reused   bool
 	answered bool // a byte of the answer came
 	since    time.Time

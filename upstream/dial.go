@@ -22,18 +22,37 @@ const (
 	maxAttempts = 8
 )
 
-// Dial opens a connection to the target for a tunnel: a plain *net.TCPConn to
-// an address that the context's Hop permits.
-func (t *Transport) Dial(ctx context.Context, to target.Target) (net.Conn, error) {
+// Dial opens a connection to the target for a tunnel, to an address that the
+// context's Hop permits, directly or through a parent proxy. It is a plain
+// *net.TCPConn, save for a parent that speaks TLS. What the other end sent
+// while the tunnel was opened is early.
+func (t *Transport) Dial(ctx context.Context, to target.Target) (conn net.Conn, early []byte, err error) {
+	h := hop.From(ctx)
+	parents, direct := t.route(to.Host, time.Now())
+	if len(parents) > 0 {
+		err := t.through(ctx, parents, func(p *parent) error {
+			dest, err := t.destination(ctx, p, to, permitOf(h))
+			if err != nil {
+				return err
+			}
+			if _, conn, early, err = t.tunnel(ctx, p, to, h); err != nil {
+				return err
+			}
+			h.Used(dest, "FIRSTUP_PARENT/"+p.name)
+			return nil
+		})
+		if err == nil || !direct {
+			return conn, early, err
+		}
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, t.cfg.ConnectTimeout.D(), errConnectTimeout)
 	defer cancel()
-	h := hop.From(ctx)
 	conn, addr, err := t.connect(ctx, to, permitOf(h))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	h.Used(addr, "DIRECT/"+addr.Addr().String())
-	return conn, nil
+	return conn, nil, nil
 }
 
 var errConnectTimeout = fault.New(fault.ConnectionTimeout, "the connection to the next hop took too long", nil)

@@ -99,7 +99,7 @@ func TestAddressesAreRaced_RFC8305_5(t *testing.T) {
 				tr := newTransport(t, func(c *Config) { c.Hosts = map[string][]string{"a.test": tt.addrs} })
 				tr.dial = n.dial
 				h := &hop.Hop{Permit: permitAll}
-				conn, err := tr.Dial(hop.With(t.Context(), h), target.Target{Host: "a.test", Port: 443})
+				conn, _, err := tr.Dial(hop.With(t.Context(), h), target.Target{Host: "a.test", Port: 443})
 				took := time.Since(n.begun)
 				synctest.Wait()
 				if got := strings.Join(n.dialed, ", "); got != tt.dialed || took != tt.took {
@@ -136,7 +136,7 @@ func TestOnlyPermittedAddressesAreDialled(t *testing.T) {
 		n := &network{fails: map[string]error{"192.0.2.1": syscall.ECONNREFUSED}, begun: time.Now()}
 		tr := newTransport(t, func(c *Config) { c.Hosts = map[string][]string{"a.test": addrs} })
 		tr.dial = n.dial
-		_, err := tr.Dial(hop.With(t.Context(), &hop.Hop{Permit: permit}), target.Target{Host: "a.test", Port: 80})
+		_, _, err := tr.Dial(hop.With(t.Context(), &hop.Hop{Permit: permit}), target.Target{Host: "a.test", Port: 80})
 		return n, err
 	}
 	synctest.Test(t, func(t *testing.T) {
@@ -161,7 +161,7 @@ func TestANameWithThousandsOfAddressesCostsFewDials(t *testing.T) {
 		}
 		tr := newTransport(t, func(c *Config) { c.Hosts = map[string][]string{"a.test": addrs} })
 		tr.dial = n.dial
-		_, err := tr.Dial(hop.With(t.Context(), &hop.Hop{Permit: permitAll}), target.Target{Host: "a.test", Port: 80})
+		_, _, err := tr.Dial(hop.With(t.Context(), &hop.Hop{Permit: permitAll}), target.Target{Host: "a.test", Port: 80})
 		wantFault(t, err, fault.ConnectionRefused, 502)
 		if len(n.dialed) != maxAttempts {
 			t.Errorf("%d dials", len(n.dialed))

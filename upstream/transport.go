@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"fwdproxy/internal/fault"
+	"fwdproxy/internal/header"
 	"fwdproxy/internal/hop"
 	"fwdproxy/internal/target"
 )
@@ -25,12 +26,13 @@ type Transport struct {
 	dial     func(ctx context.Context, network, address string) (net.Conn, error)
 	roots    *x509.CertPool // nil: the system's
 	pools    map[string]*pool
+	parents  []*parent
 	idle     *idleSet
 	open     atomic.Int64 // connections, but for tunnels
 }
 
 // New returns a Transport for what Validate and ValidatePools found right. It
-// fails when the CA file cannot be read.
+// fails when the CA file or a parent's password cannot be read.
 func New(c Config, pools []PoolConfig) (*Transport, error) {
 	t := &Transport{
 		cfg:      c,
@@ -50,6 +52,13 @@ func New(c Config, pools []PoolConfig) (*Transport, error) {
 		if !t.roots.AppendCertsFromPEM(pem) {
 			return nil, fmt.Errorf("upstream.ca_file: there is no certificate in %s", c.CAFile)
 		}
+	}
+	for i, p := range c.Parents {
+		parent, err := newParent(p)
+		if err != nil {
+			return nil, fmt.Errorf("upstream.parent[%d].password_file: %w", i, err)
+		}
+		t.parents = append(t.parents, parent)
 	}
 	for _, p := range pools {
 		t.pools[p.Name] = newPool(p)
@@ -77,7 +86,7 @@ func (t *Transport) Stats() (idle, inUse int) {
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx := req.Context()
 	h := hop.From(ctx)
-	head, err := encodeHead(req)
+	head, err := encodeHead(req, nil)
 	if err != nil {
 		closeBody(req)
 		return nil, err
@@ -89,8 +98,19 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 		h.Used(c.addr, c.name)
+		if c.parent != nil {
+			if head, err = encodeHead(req, c.parent); err != nil {
+				c.close()
+				closeBody(req)
+				return nil, err
+			}
+		}
 		res, err := c.exchange(req, head)
 		if err == nil {
+			if c.parent != nil && res.StatusCode == http.StatusProxyAuthRequired {
+				res.Body.Close()
+				return nil, refusedBy(res.StatusCode)
+			}
 			return res, nil
 		}
 		if again || !c.reused || c.answered || !replayable(req) || !lost(err) {
@@ -138,6 +158,17 @@ func (t *Transport) obtain(ctx context.Context, req *http.Request, h *hop.Hop, f
 	to, err := target.FromURL(req.URL)
 	if err != nil {
 		return nil, fault.New(fault.RequestError, err.Error(), nil)
+	}
+	parents, direct := t.route(to.Host, time.Now())
+	if len(parents) > 0 {
+		var c *conn
+		err := t.through(ctx, parents, func(p *parent) (err error) {
+			c, err = t.obtainThrough(ctx, p, to, to.Scheme == "https" || header.Upgrade(req.Header) != "", h, fresh)
+			return err
+		})
+		if err == nil || !direct {
+			return c, err
+		}
 	}
 	permit := permitOf(h)
 	key := to.Origin()

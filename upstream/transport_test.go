@@ -47,7 +47,7 @@ func TestNoAddressIsUsedWithoutPermission(t *testing.T) {
 		if h == nil {
 			ctx = t.Context()
 		}
-		if c, err := tr.Dial(ctx, to); err == nil {
+		if c, _, err := tr.Dial(ctx, to); err == nil {
 			c.Close()
 			t.Errorf("%s: a tunnel was opened", name)
 		}
@@ -72,7 +72,7 @@ func TestTheNextHopIsRecordedForTheLog(t *testing.T) {
 	}
 	h := &hop.Hop{Permit: permitAll}
 	to, _ := target.FromAuthority(o.addr, "")
-	c, err := tr.Dial(hop.With(t.Context(), h), to)
+	c, _, err := tr.Dial(hop.With(t.Context(), h), to)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"net/textproto"
 	"slices"
 	"strconv"
+	"strings"
 
 	"golang.org/x/net/http/httpguts"
 
@@ -15,10 +16,11 @@ import (
 )
 
 // encodeHead returns the request's head as it goes out: generated, never
-// echoed, with one Host and one framing.
-func encodeHead(req *http.Request) ([]byte, error) {
+// echoed, with one Host and one framing; in absolute-form (RFC 9112, Section
+// 3.2.2) and with the proxy's own credentials for a parent, which may be nil.
+func encodeHead(req *http.Request, via *parent) ([]byte, error) {
 	bad := func(what string) error { return fault.New(fault.RequestError, what, nil) }
-	if !isToken(req.Method) || req.Method == http.MethodConnect {
+	if !header.IsToken(req.Method) || req.Method == http.MethodConnect {
 		return nil, bad("the method is malformed, or none that is passed on")
 	}
 	path, host := requestTarget(req), req.Host
@@ -36,6 +38,10 @@ func encodeHead(req *http.Request) ([]byte, error) {
 	b := make([]byte, 0, 1024)
 	b = append(b, req.Method...)
 	b = append(b, ' ')
+	if via != nil {
+		b = append(b, "http://"+host...)
+		path = strings.TrimPrefix(path, "*")
+	}
 	b = append(b, path...)
 	b = append(b, " HTTP/1.1\r\nHost: "...)
 	b = append(b, host...)
@@ -59,6 +65,9 @@ func encodeHead(req *http.Request) ([]byte, error) {
 		}
 		b = appendField(b, "Connection", "Upgrade")
 		b = appendField(b, "Upgrade", upgrade)
+	}
+	if via != nil && via.auth != "" {
+		b = appendField(b, "Proxy-Authorization", via.auth)
 	}
 	switch {
 	case hasBody(req) && bodyLength(req) < 0:
@@ -109,13 +118,4 @@ func isVisible(s string) bool {
 		}
 	}
 	return true
-}
-
-func isToken(s string) bool {
-	for i := range len(s) {
-		if !httpguts.IsTokenRune(rune(s[i])) {
-			return false
-		}
-	}
-	return s != ""
 }

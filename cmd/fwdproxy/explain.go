@@ -145,10 +145,6 @@ func (e *engine) explain(ctx context.Context, q url.Values) (explanation, error)
 	if j.Err != nil {
 		return ex, nil
 	}
-	if r.Method == http.MethodConnect && !l.policy.Config.Forward.Tunnel.Allows(t.Port) {
-		ex.Verdict, ex.Rule, ex.Reason = acl.Deny.String(), "forward.tunnel.ports", "CONNECT to this port is not allowed"
-		return ex, nil
-	}
 	h := &hop.Hop{Permit: func(a netip.AddrPort) error { _, err := j.Address(a); return err }}
 	if e.mode == modeReverse {
 		if site, ok := l.reverse.Sites.Find(t.Host, u.EscapedPath()); ok {
@@ -159,7 +155,14 @@ func (e *engine) explain(ctx context.Context, q url.Values) (explanation, error)
 			return ex, nil
 		}
 	} else {
-		ex.resolve(ctx, l, t, j)
+		ways, resolves := l.upstream.Route(t)
+		ex.NextHop = strings.Join(ways, ", else ")
+		if resolves {
+			v, err := j.Address(hop.Unknown)
+			ex.Addresses = []addressVerdict{verdictOn("looked up by the parent proxy", v, err)}
+		} else {
+			ex.resolve(ctx, l, t, j)
+		}
 	}
 	if u != nil {
 		req := (&http.Request{Method: r.Method, URL: u, Host: u.Host, Header: r.Header}).WithContext(hop.With(ctx, h))
@@ -242,8 +245,8 @@ func (ex *explanation) judge(j edge.Judgement) {
 	if j.Err != nil {
 		f := fault.From(j.Err)
 		ex.Verdict, ex.Rule = acl.Deny.String(), f.Rule
-		if f.Kind == fault.DestinationIPProhibited {
-			ex.Reason = f.Details
+		if f.Rule != j.Verdict.Rule {
+			ex.Reason = f.Details // not a rule's own
 		}
 	} else if j.Verdict.Pending {
 		ex.Verdict = "pending"
@@ -262,13 +265,17 @@ func (ex *explanation) resolve(ctx context.Context, l *live, t target.Target, j 
 	}
 	for _, a := range addrs {
 		v, err := j.Address(a)
-		av := addressVerdict{Address: a.Addr().String(), Verdict: v.Action.String(), Rule: v.Rule, Reason: v.Reason}
-		if err != nil {
-			f := fault.From(err)
-			av.Verdict, av.Rule, av.Reason = acl.Deny.String(), f.Rule, f.Details
-		}
-		ex.Addresses = append(ex.Addresses, av)
+		ex.Addresses = append(ex.Addresses, verdictOn(a.Addr().String(), v, err))
 	}
+}
+
+func verdictOn(address string, v acl.Verdict, err error) addressVerdict {
+	av := addressVerdict{Address: address, Verdict: v.Action.String(), Rule: v.Rule, Reason: v.Reason}
+	if err != nil {
+		f := fault.From(err)
+		av.Verdict, av.Rule, av.Reason = acl.Deny.String(), f.Rule, f.Details
+	}
+	return av
 }
 
 // print shows the explanation; asked is the policy that the user named.
@@ -311,6 +318,12 @@ func because(reason string) string {
 
 func printCache(line func(name, format string, args ...any), c *cache.Explanation) {
 	line("cache key", "%s", c.Key)
+	if c.Rule != "" {
+		line("cache rule", "%s", c.Rule)
+	}
+	if c.Bends != "" {
+		line("not by RFC", "%s", c.Bends)
+	}
 	if len(c.Vary) > 0 {
 		line("varies by", "%s", strings.Join(c.Vary, ", "))
 	}
@@ -320,6 +333,9 @@ func printCache(line func(name, format string, args ...any), c *cache.Explanatio
 		if s.ETag != "" || s.LastModified != "" {
 			line("validator", "%s", strings.TrimSpace(s.ETag+" "+s.LastModified))
 		}
+	}
+	if c.Purged != "" {
+		line("purged", "%s", c.Purged)
 	}
 	line("decision", "%s: %s", c.Decision, c.Reason)
 }

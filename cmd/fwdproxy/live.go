@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -60,7 +61,7 @@ func (e *engine) build(p *policy.Policy, old *live) (*live, error) {
 	if old != nil {
 		p.ACL.Inherit(old.policy.ACL)
 	}
-	if old != nil && reflect.DeepEqual(old.policy.Config.Upstream, c.Upstream) && reflect.DeepEqual(old.policy.Config.Pools, c.Pools) {
+	if old != nil && old.policy.UpstreamFiles == p.UpstreamFiles && reflect.DeepEqual(old.policy.Config.Upstream, c.Upstream) && reflect.DeepEqual(old.policy.Config.Pools, c.Pools) {
 		l.upstream = old.upstream
 	} else {
 		up, err := upstream.New(c.Upstream, c.Pools)
@@ -69,18 +70,23 @@ func (e *engine) build(p *policy.Policy, old *live) (*live, error) {
 		}
 		l.upstream = up
 	}
-	l.cache = e.cache.Transport(c.Cache, c.Name, l.upstream)
+	kept := c.Cache
+	if e.mode == modeReverse {
+		kept = kept.ForReverse()
+	}
+	l.cache = e.cache.Transport(kept, c.Name, l.upstream)
 	l.door = &edge.Door{
-		Mode:    e.mode,
-		Name:    c.Name,
-		Limits:  c.Limits,
-		ACL:     p.ACL,
-		Cached:  l.cache,
-		Direct:  l.upstream,
-		Tunnels: e.tunnels,
-		Idle:    c.Forward.Tunnel.IdleTimeout.D(),
-		Log:     e.record,
-		Now:     time.Now,
+		Mode:       e.mode,
+		Name:       c.Name,
+		Limits:     c.Limits,
+		ACL:        p.ACL,
+		Cached:     l.cache,
+		Direct:     l.upstream,
+		Unresolved: slices.ContainsFunc(c.Upstream.Parents, func(p upstream.ParentConfig) bool { return p.Resolves }),
+		Tunnels:    e.tunnels,
+		Tunnel:     c.Forward.Tunnel,
+		Log:        e.record,
+		Now:        time.Now,
 	}
 	switch e.mode {
 	case modeReverse:
@@ -90,7 +96,7 @@ func (e *engine) build(p *policy.Policy, old *live) (*live, error) {
 		l.reverse = &reverse.Settings{Door: l.door, Sites: reverse.NewSites(c.Reverse.Sites)}
 	default:
 		l.door.Guard = e.guard(p.ACL)
-		l.forward = &forward.Settings{Door: l.door, Tunnel: c.Forward.Tunnel, Dial: l.upstream.Dial}
+		l.forward = &forward.Settings{Door: l.door, Dial: l.upstream.Dial}
 	}
 	return l, nil
 }

@@ -25,12 +25,12 @@ import (
 	"fwdproxy/accesslog"
 	"fwdproxy/acl"
 	"fwdproxy/admin"
-	"fwdproxy/cache"
 	"fwdproxy/cache/store"
 	"fwdproxy/forward"
 	"fwdproxy/internal/edge"
 	"fwdproxy/policy"
 	"fwdproxy/reverse"
+	"fwdproxy/upstream"
 )
 
 const (
@@ -103,17 +103,23 @@ func start(mode string, p *policy.Policy, stdout, stderr io.Writer) (*server, er
 	if err != nil {
 		return nil, fmt.Errorf("log.access: %w", err)
 	}
+	logger := slog.New(slog.NewTextHandler(stderr, nil))
+	stored, err := openCache(memory, nil, logger)
+	if err != nil {
+		access.Close()
+		return nil, err
+	}
 	registry := prometheus.NewRegistry()
 	s := &server{
 		engine: &engine{
 			mode:    mode,
-			cache:   cache.New(memory),
+			cache:   stored,
 			tunnels: edge.NewTunnels(),
 			access:  access,
 			stdout:  stdout,
 			stderr:  stderr,
 			metrics: accesslog.NewMetrics(registry),
-			log:     slog.New(slog.NewTextHandler(stderr, nil)),
+			log:     logger,
 		},
 		registry: registry,
 		failed:   make(chan error, 8),
@@ -140,6 +146,7 @@ func start(mode string, p *policy.Policy, stdout, stderr io.Writer) (*server, er
 		return nil, err
 	}
 	s.registerGauges(memory)
+	s.registerPurges()
 	s.listeners.commit(first.listen(mode), added)
 	s.noteOwnAddrs()
 	return s, nil
@@ -183,6 +190,7 @@ func (s *server) startAdmin(c admin.Config) error {
 			Explain:  func(r *http.Request) (any, error) { return s.explainRequest(r) },
 			Info:     s.info,
 			Rules:    func() any { return s.current.Load().policy.ACL.Rules() },
+			Purge:    func(r *http.Request) (any, error) { return s.purge(r) },
 		}),
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       30 * time.Second,
@@ -209,6 +217,7 @@ func (s *server) registerGauges(memory *store.Memory) {
 	gauge("fwdproxy_cache_bytes", "Bytes that the memory cache has allocated for entries.", func() float64 { return float64(memory.Stats().Bytes) })
 	gauge("fwdproxy_policy_loaded_timestamp_seconds", "When the policy in force was loaded.", func() float64 { return float64(s.current.Load().loaded.Unix()) })
 	s.registry.MustRegister(ruleMetrics(func() *acl.Engine { return s.current.Load().policy.ACL }))
+	s.registry.MustRegister(parentGauge(func() []upstream.ParentState { return s.current.Load().upstream.Parents() }))
 	s.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "fwdproxy_log_dropped_total", Help: "Access log records dropped because the sink did not take them.",
 	}, func() (dropped float64) {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -143,8 +142,6 @@ func (e *engine) try(c policy.Case) (tried, error) {
 		got.verdict, got.rule = acl.Deny.String(), fault.From(refusal).Rule
 	case v.Pending:
 		got.verdict = "pending"
-	case r.Method == http.MethodConnect && !l.policy.Config.Forward.Tunnel.Allows(t.Port):
-		got.verdict, got.rule = acl.Deny.String(), "forward.tunnel.ports"
 	}
 	return got, nil
 }

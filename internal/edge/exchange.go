@@ -30,22 +30,26 @@ import (
 	"fwdproxy/internal/header"
 	"fwdproxy/internal/hop"
 	"fwdproxy/internal/target"
+	"fwdproxy/tunnel"
 )
 
 // Door is what a front door works with under one policy. It is immutable: a
 // reload makes a new one, and each exchange keeps the one that it began with.
 type Door struct {
-	Mode    string // "forward" or "reverse"
-	Name    string // the pseudonym in Via, Cache-Status and Proxy-Status
-	Limits  Limits
-	ACL     *acl.Engine
-	Cached  http.RoundTripper          // the cache in front of the upstream
-	Direct  http.RoundTripper          // the upstream alone, for upgrades
-	Guard   func(netip.AddrPort) error // may this address be dialled at all; nil permits what the rules allow
-	Tunnels *Tunnels                   // shared by all doors
-	Idle    time.Duration              // for a tunnel or WebSocket with no byte either way
-	Log     func(*accesslog.Record)    // called once for each exchange
-	Now     func() time.Time           // the clock of the log
+	Mode   string // "forward" or "reverse"
+	Name   string // the pseudonym in Via, Cache-Status and Proxy-Status
+	Limits Limits
+	ACL    *acl.Engine
+	Cached http.RoundTripper          // the cache in front of the upstream
+	Direct http.RoundTripper          // the upstream alone, for upgrades
+	Guard  func(netip.AddrPort) error // may this address be dialled at all; nil permits what the rules allow
+	// Unresolved says that a parent proxy looks names up, so that addresses that
+	// nobody here knows may be used where no rule hangs on them.
+	Unresolved bool
+	Tunnels    *Tunnels                // shared by all doors
+	Tunnel     tunnel.Config           // what CONNECT may do; its times hold for WebSockets too
+	Log        func(*accesslog.Record) // called once for each exchange
+	Now        func() time.Time        // the clock of the log
 }
 
 // Exchange is one request and its answer.
@@ -55,6 +59,7 @@ type Exchange struct {
 	r       *http.Request
 	start   time.Time
 	rec     accesslog.Record
+	target  target.Target // as Decide was asked about it
 	hop     hop.Hop
 	outcome cache.Outcome
 	reqBody *requestBody
@@ -139,6 +144,7 @@ func unknownExpectation(s string) bool { return !strings.EqualFold(s, "100-conti
 // nil when it may as far as the name tells; what depends on the address is
 // decided for each address before it is used.
 func (x *Exchange) Decide(t target.Target) error {
+	x.target = t
 	j := x.door.Judge(Question(x.r, t, x.start))
 	x.verdict.Store(&j.Verdict)
 	if j.Err != nil {
@@ -161,6 +167,9 @@ func (x *Exchange) LogURL(s string) { x.rec.URL = s }
 
 // Context returns a context in which the target may be dialled, for a tunnel.
 func (x *Exchange) Context(parent context.Context) context.Context {
+	via := http.Header{"Via": slices.Clone(x.r.Header["Via"])}
+	header.AppendVia(via, x.r.ProtoMajor, x.r.ProtoMinor, x.door.Name)
+	x.hop.Via = strings.Join(via["Via"], ", ")
 	return hop.With(parent, &x.hop)
 }
 
@@ -180,7 +189,7 @@ func (x *Exchange) Outgoing(t target.Target) *http.Request {
 	}
 	x.LogURL(u.String())
 
-	ctx := x.Context(x.r.Context())
+	ctx := hop.With(x.r.Context(), &x.hop)
 	ctx = cache.WithOutcome(ctx, &x.outcome)
 	if x.r.ProtoAtLeast(1, 1) {
 		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: x.informational})
@@ -194,6 +203,7 @@ func (x *Exchange) Outgoing(t target.Target) *http.Request {
 		out.Header["Upgrade"] = []string{"websocket"}
 	}
 	header.AppendVia(out.Header, x.r.ProtoMajor, x.r.ProtoMinor, x.door.Name)
+	x.hop.Via = strings.Join(out.Header["Via"], ", ")
 	out.Close = false
 	out.Trailer = nil
 	out.Body, out.ContentLength = nil, 0

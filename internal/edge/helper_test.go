@@ -18,6 +18,7 @@ import (
 	"fwdproxy/internal/proxytest"
 	"fwdproxy/internal/target"
 	"fwdproxy/internal/unit"
+	"fwdproxy/tunnel"
 	"fwdproxy/upstream"
 )
 
@@ -65,7 +66,7 @@ func newStand(t *testing.T, next http.RoundTripper, change func(*Door)) *stand {
 	s := &stand{records: make(chan accesslog.Record, 64)}
 	s.door = &Door{
 		Mode: "forward", Name: "fwdproxy", Limits: DefaultLimits(), ACL: anything(t),
-		Cached: next, Direct: next, Tunnels: NewTunnels(), Idle: time.Minute,
+		Cached: next, Direct: next, Tunnels: NewTunnels(), Tunnel: tunnel.DefaultConfig(),
 		Log: func(r *accesslog.Record) { s.records <- *r }, Now: time.Now,
 	}
 	if change != nil {

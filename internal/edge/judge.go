@@ -5,10 +5,12 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"time"
 
 	"fwdproxy/acl"
 	"fwdproxy/internal/fault"
+	"fwdproxy/internal/hop"
 	"fwdproxy/internal/target"
 )
 
@@ -62,7 +64,14 @@ func (d *Door) Judge(q acl.Request) Judgement {
 	if v.Action != acl.Allow && (!v.Pending || d.Mode == modeReverse) {
 		return Judgement{Verdict: v, Err: denied(v, &q)}
 	}
+	if q.Method == http.MethodConnect && !d.Tunnel.Allows(q.Port) {
+		return Judgement{Verdict: v, Err: &fault.Error{Kind: fault.RequestDenied, Rule: "forward.tunnel.ports",
+			Details: "CONNECT to port " + strconv.Itoa(int(q.Port)) + " is not allowed"}}
+	}
 	j := Judgement{Verdict: v, Address: func(a netip.AddrPort) (acl.Verdict, error) {
+		if a == hop.Unknown {
+			return v, d.unknown(v, &q)
+		}
 		if d.Guard != nil {
 			if err := d.Guard(a); err != nil {
 				return v, err
@@ -83,6 +92,15 @@ func (d *Door) Judge(q acl.Request) Judgement {
 		j.Verdict, j.Err = j.Address(netip.AddrPortFrom(q.HostAddr, q.Port))
 	}
 	return j
+}
+
+// unknown decides where only a parent proxy learns the address: what hangs on
+// it stays refused, and everything where no such parent is in the policy.
+func (d *Door) unknown(v acl.Verdict, q *acl.Request) error {
+	if v.Pending || !d.Unresolved {
+		return denied(v, q)
+	}
+	return nil
 }
 
 // denied returns the refusal that the verdict's rule wants.

@@ -12,7 +12,9 @@ import (
 
 	"fwdproxy/acl"
 	"fwdproxy/internal/fault"
+	"fwdproxy/internal/hop"
 	"fwdproxy/internal/target"
+	"fwdproxy/internal/unit"
 )
 
 func mustTarget(t *testing.T, authority string) target.Target {
@@ -53,6 +55,32 @@ func verdictOf(j Judgement, addrs ...string) []string {
 		out = append(out, word(v, err))
 	}
 	return out
+}
+
+func TestAnAddressThatOnlyAParentKnowsIsForNothingThatHangsOnIt(t *testing.T) {
+	rules, problems := acl.Compile(acl.Config{Default: "allow", Rules: []acl.RuleConfig{
+		{Name: "no names of theirs", To: []string{"bad.test"}, Action: "deny"},
+		{Name: "not that network", To: []string{"10.0.0.0/8"}, Ports: []unit.PortRange{{First: 8080, Last: 8080}}, Action: "deny"},
+	}}, nil)
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	for _, unresolved := range []bool{false, true} {
+		d := &Door{ACL: rules, Unresolved: unresolved, Guard: func(netip.AddrPort) error { return errors.New("the guard is asked about an address that nobody knows") }}
+		for host, want := range map[string]bool{"a.test:80": unresolved, "a.test:8080": false} {
+			j := d.Judge(question(someClient, http.MethodGet, mustTarget(t, host)))
+			if j.Err != nil {
+				t.Fatal(j.Err)
+			}
+			_, err := j.Address(hop.Unknown)
+			if (err == nil) != want {
+				t.Errorf("%s, a parent resolves: %v: got %v", host, unresolved, err)
+			}
+			if f := fault.From(err); err != nil && f.Kind != fault.RequestDenied {
+				t.Errorf("%s: %v", host, err)
+			}
+		}
+	}
 }
 
 func TestWhatHangsOnTheAddressIsDecidedForEachAddress(t *testing.T) {

@@ -28,6 +28,8 @@ type Limits struct {
 	Connections int `toml:"connections"`
 	// Tunnels is the largest number of tunnels and WebSockets open at once; further ones get 503.
 	Tunnels int `toml:"tunnels"`
+	// TunnelsPerClient is the largest number of tunnels and WebSockets that one client address has open at once; further ones get 429.
+	TunnelsPerClient int `toml:"tunnels_per_client"`
 	// DrainTimeout is how long a shutdown waits for requests and tunnels in flight before it cuts them.
 	DrainTimeout unit.Duration `toml:"drain_timeout"`
 }
@@ -35,16 +37,17 @@ type Limits struct {
 // DefaultLimits returns the limits of an empty [limits] section.
 func DefaultLimits() Limits {
 	return Limits{
-		HeaderSize:    64 << 10,
-		HeaderCount:   200,
-		BodySize:      0,
-		HeaderTimeout: unit.Duration(10 * time.Second),
-		BodyTimeout:   unit.Duration(time.Minute),
-		WriteTimeout:  unit.Duration(time.Minute),
-		IdleTimeout:   unit.Duration(2 * time.Minute),
-		Connections:   20000,
-		Tunnels:       10000,
-		DrainTimeout:  unit.Duration(30 * time.Second),
+		HeaderSize:       64 << 10,
+		HeaderCount:      200,
+		BodySize:         0,
+		HeaderTimeout:    unit.Duration(10 * time.Second),
+		BodyTimeout:      unit.Duration(time.Minute),
+		WriteTimeout:     unit.Duration(time.Minute),
+		IdleTimeout:      unit.Duration(2 * time.Minute),
+		Connections:      20000,
+		Tunnels:          10000,
+		TunnelsPerClient: 2000,
+		DrainTimeout:     unit.Duration(30 * time.Second),
 	}
 }
 
@@ -75,6 +78,9 @@ func (l Limits) Validate() problem.List {
 	}
 	if l.Tunnels < 1 {
 		p.Add("limits.tunnels", "write a number above zero", "%d tunnels would let nobody through", l.Tunnels)
+	}
+	if l.TunnelsPerClient < 1 {
+		p.Add("limits.tunnels_per_client", "write a number above zero, limits.tunnels to set no limit for each", "%d tunnels would let nobody through", l.TunnelsPerClient)
 	}
 	return p
 }

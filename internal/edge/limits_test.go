@@ -53,7 +53,7 @@ func TestTheBoundsOfALimitAreRight(t *testing.T) {
 }
 
 func TestEveryProblemOfTheLimitsIsReportedAtOnce(t *testing.T) {
-	if p := (Limits{}).Validate(); len(p) != 9 {
+	if p := (Limits{}).Validate(); len(p) != 10 {
 		t.Errorf("%d problems: %v", len(p), p)
 	}
 }

@@ -2,8 +2,12 @@ package edge
 
 import (
 	"context"
+	"net/http"
+	"net/netip"
 	"sync"
 	"time"
+
+	"fwdproxy/internal/fault"
 )
 
 // Tunnels counts the connections that left net/http's care (tunnels and
@@ -13,33 +17,45 @@ type Tunnels struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 
-	mu    sync.Mutex
-	open  int
-	empty chan struct{} // closed when open falls to zero; nil while nobody waits
+	mu       sync.Mutex
+	open     int
+	byClient map[netip.Addr]int
+	empty    chan struct{} // closed when open falls to zero; nil while nobody waits
 }
 
 // NewTunnels returns a Tunnels with none open.
 func NewTunnels() *Tunnels {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Tunnels{ctx: ctx, cancel: cancel}
+	return &Tunnels{ctx: ctx, cancel: cancel, byClient: map[netip.Addr]int{}}
 }
 
-// Begin counts one more, unless that would pass limit. End must follow.
-func (t *Tunnels) Begin(limit int) bool {
+// Begin counts one more for the client, or returns the refusal where that
+// would pass a limit. When it returned nil, End must follow.
+func (t *Tunnels) Begin(client netip.Addr, l Limits) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.open >= limit || t.ctx.Err() != nil {
-		return false
+	switch {
+	case t.ctx.Err() != nil:
+		return fault.New(fault.ConnectionLimitReached, "the proxy is shutting down", nil)
+	case t.open >= l.Tunnels:
+		return fault.New(fault.ConnectionLimitReached, "as many tunnels are open as limits.tunnels allows; try again later", nil)
+	case t.byClient[client] >= l.TunnelsPerClient:
+		return &fault.Error{Kind: fault.ConnectionLimitReached, Status: http.StatusTooManyRequests,
+			Details: "you have as many tunnels open as limits.tunnels_per_client allows; close some, or try again later"}
 	}
 	t.open++
-	return true
+	t.byClient[client]++
+	return nil
 }
 
-// End counts one less.
-func (t *Tunnels) End() {
+// End counts one less for the client.
+func (t *Tunnels) End(client netip.Addr) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.open--
+	if t.byClient[client]--; t.byClient[client] == 0 {
+		delete(t.byClient, client)
+	}
 	if t.open == 0 && t.empty != nil {
 		close(t.empty)
 		t.empty = nil

@@ -9,6 +9,7 @@ import (
 
 	"fwdproxy/internal/fault"
 	"fwdproxy/internal/header"
+	"fwdproxy/tunnel"
 )
 
 func isWebSocket(protocol string) bool { return strings.EqualFold(protocol, "websocket") }
@@ -28,11 +29,12 @@ func IsUpgrade(out *http.Request) bool { return header.Upgrade(out.Header) != ""
 // sides are done, and any other answer it writes as it is. No byte of either
 // side passes before the 101.
 func (x *Exchange) Upgrade(out *http.Request) {
-	if !x.door.Tunnels.Begin(x.door.Limits.Tunnels) {
-		x.Fail(TunnelLimit())
+	end, err := x.BeginTunnel()
+	if err != nil {
+		x.Fail(err)
 		return
 	}
-	defer x.door.Tunnels.End()
+	defer end()
 	res := x.RoundTrip(out)
 	if res.StatusCode != http.StatusSwitchingProtocols {
 		x.Respond(res)
@@ -52,10 +54,5 @@ func (x *Exchange) Upgrade(out *http.Request) {
 	fmt.Fprintf(&head, "HTTP/1.1 101 Switching Protocols\r\n")
 	_ = res.Header.Write(&head) // to memory
 	head.WriteString("\r\n")
-	x.relay(server, early, http.StatusSwitchingProtocols, head.Bytes())
-}
-
-// TunnelLimit is the answer when as many tunnels are open as the limits allow.
-func TunnelLimit() error {
-	return fault.New(fault.ConnectionLimitReached, "as many tunnels are open as limits.tunnels allows; try again later", nil)
+	x.relay(tunnel.Side{Conn: server, Early: early}, http.StatusSwitchingProtocols, head.Bytes(), nil)
 }

@@ -194,7 +194,7 @@ func TestAConnectionThatCannotBeTakenOverIsAFault(t *testing.T) {
 	defer far.Close()
 	s := newStand(t, never(t), nil)
 	x := s.door.Begin(nilWriter{}, &http.Request{Method: "CONNECT", RequestURI: "a.test:443"})
-	x.Tunnel(near)
+	x.Tunnel(near, nil)
 	x.End()
 	if _, err := near.Write([]byte("x")); !errors.Is(err, io.ErrClosedPipe) {
 		t.Errorf("the server's side stays open: %v", err)

@@ -5,6 +5,7 @@
 package header
 
 import (
+	"iter"
 	"net/http"
 	"net/textproto"
 	"strconv"
@@ -56,26 +57,58 @@ func RemoveHopByHop(h http.Header) {
 func Tokens(h http.Header, name string) []string {
 	var out []string
 	for _, line := range h[name] {
-		for len(line) > 0 {
-			end, quoted := 0, false
-			for ; end < len(line); end++ {
-				c := line[end]
-				if c == '"' {
-					quoted = !quoted
-				} else if c == '\\' && quoted {
-					end++
-				} else if c == ',' && !quoted {
-					break
-				}
+		for e := range Elements(line) {
+			if e != "" {
+				out = append(out, e)
 			}
-			end = min(end, len(line))
-			if t := textproto.TrimString(line[:end]); t != "" {
-				out = append(out, t)
-			}
-			line = line[min(end+1, len(line)):]
 		}
 	}
 	return out
+}
+
+// Elements yields the elements of one line of a list-valued field, trimmed,
+// empty ones too; a comma inside a quoted string does not separate (RFC 9110,
+// Section 5.6.1).
+func Elements(line string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		start, quoted := 0, false
+		for i := 0; i < len(line); i++ {
+			switch c := line[i]; {
+			case c == '"':
+				quoted = !quoted
+			case c == '\\' && quoted:
+				i++
+			case c == ',' && !quoted:
+				if !yield(Trim(line[start:i])) {
+					return
+				}
+				start = i + 1
+			}
+		}
+		yield(Trim(line[start:]))
+	}
+}
+
+// Trim removes optional whitespace (RFC 9110, Section 5.6.3).
+func Trim(s string) string { return strings.Trim(s, " \t") }
+
+// IsToken reports whether s is a token (RFC 9110, Section 5.6.2).
+func IsToken(s string) bool {
+	for i := range len(s) {
+		if !IsTokenByte(s[i]) {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// IsTokenByte reports whether c may stand in a token (RFC 9110, Section 5.6.2).
+func IsTokenByte(c byte) bool {
+	switch {
+	case c >= '0' && c <= '9', c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z':
+		return true
+	}
+	return strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0
 }
 
 // HasToken reports whether the list-valued field contains the token, in any case.

@@ -11,16 +11,24 @@ import (
 	"sync"
 )
 
+// Unknown stands for the address of a host that only a parent proxy looks up.
+// Nothing has it, since its port is 0.
+var Unknown = netip.AddrPortFrom(netip.IPv6Unspecified(), 0)
+
 // Hop is the next hop of one request. The front door makes it; upstream fills
 // it in; cache reads it to know where a stored response came from.
 type Hop struct {
 	// Permit says whether this request may use the destination address; it is
 	// asked for every address before a dial, before a pooled connection is
-	// reused and before a stored response is. Nil refuses every address.
+	// reused and before a stored response is. It is asked about Unknown where only
+	// a parent proxy knows the address. Nil refuses every address.
 	Permit func(netip.AddrPort) error
 	// Pool names the [[pool]] that serves the request; "" means the origin that
 	// the URL names.
 	Pool string
+	// Via is what this proxy says in Via on behalf of the request, where it has
+	// to ask a parent proxy for a tunnel; "" says nothing.
+	Via string
 
 	mu   sync.Mutex
 	addr netip.AddrPort
@@ -40,13 +48,13 @@ func From(ctx context.Context) *Hop {
 	return h
 }
 
-// Fork returns a Hop with the same Permit and Pool and no address yet, for a fetch that
+// Fork returns a Hop with the same Permit, Pool and Via, and no address yet, for a fetch that
 // may outlive the request that began it.
 func (h *Hop) Fork() *Hop {
 	if h == nil {
 		return &Hop{}
 	}
-	return &Hop{Permit: h.Permit, Pool: h.Pool}
+	return &Hop{Permit: h.Permit, Pool: h.Pool, Via: h.Via}
 }
 
 // Used records the address that answered and its name in the log
