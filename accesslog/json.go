@@ -30,6 +30,8 @@ func (l *line) json(r *Record) {
 	b = appendField(b, `,"verdict":`, r.Verdict)
 	b = appendField(b, `,"next_hop":`, r.NextHop)
 
+	b = appendOptional(b, `,"shadow_rule":`, r.Shadow)
+	b = appendOptional(b, `,"shadow_verdict":`, r.ShadowVerdict)
 	b = appendOptional(b, `,"request_id":`, r.RequestID)
 	b = appendOptional(b, `,"mode":`, r.Mode)
 	if port := r.Client.Port(); port != 0 {

@@ -49,10 +49,12 @@ type Record struct {
 	Proto  string // as in "HTTP/1.1"
 	Status int
 
-	Tag     Tag
-	Rule    string // the policy rule that decided
-	Verdict string // what it said
-	NextHop string // "DIRECT/192.0.2.1", "app/127.0.0.1:9000" or "NONE"
+	Tag           Tag
+	Rule          string // the policy rule that decided
+	Verdict       string // what it said
+	Shadow        string // the rule that would have decided, were it not a shadow
+	ShadowVerdict string // what it would have said
+	NextHop       string // "DIRECT/192.0.2.1", "app/127.0.0.1:9000" or "NONE"
 
 	BytesIn  int64 // of body or tunnel, from the client
 	BytesOut int64 // of body or tunnel, to the client

@@ -136,3 +136,34 @@ func FuzzEveryAcceptedEntryMatchesItsOwnCanonicalForm(f *testing.F) {
 		}
 	})
 }
+
+func TestMistakesInConditionsAreReportedAtOnce(t *testing.T) {
+	c := Config{Rules: []RuleConfig{
+		{Schemes: []string{"HTTP", "ftp"}, Path: "^/a(", Query: "(?=x)", UserAgent: "[", Header: map[string]string{"X A": "x", "Host": "a.test", "X-B": "*"}, Action: "deny"},
+		{When: "Mon-Fri 09:00-18:00", Action: "deny"},
+		{When: "Mon-Fri 09:00-18:00 Europe/Berln", Action: "deny"},
+		{When: "Mon-Fri 09:00-25:00 UTC", Action: "deny"},
+		{When: "Mon-Fry UTC", Action: "deny"},
+		{When: "09:00-09:00 UTC", Action: "deny"},
+		{When: "Mon 9-18 UTC", Action: "deny"},
+		{When: "Mon 09:00-18:00 18:00 UTC", Action: "deny"},
+		{When: "Europe/Berlin", Action: "deny"},
+		{When: "Mon 09:00-10:00;; Local", Action: "deny"},
+		{NotWhen: " ", Action: "deny"},
+		{Listen: []string{"3128", "0", "proxy:3128", "0.0.0.0:3128", "::", "fe80::1%eth0"}, NotTo: []string{"*", "a b"}, NotFrom: []string{"*"}, Action: "deny"},
+	}}
+	golden(t, "conditions.golden", lines(c.Validate()))
+}
+
+func TestRulesAboutWhatATunnelHidesAreWarnedAbout(t *testing.T) {
+	c := Config{Rules: []RuleConfig{
+		{Name: "no admin", Path: "^/admin", Action: "deny"},
+		{Name: "no help, said well", Path: "^/help", Schemes: []string{"http", "https"}, Action: "deny"},
+		{Name: "no uploads", Methods: []string{"POST"}, NotHeader: map[string]string{"X-A": "x"}, Action: "deny"},
+		{Name: "not so", Methods: []string{"CONNECT"}, UserAgent: "apt", Action: "allow"},
+		{Name: "apt", UserAgent: "apt", Action: "allow"},
+	}}
+	same(t, lines(c.Warnings()), `acl.rule[0].path: "no admin" denies every tunnel (CONNECT) for which its other conditions hold, since what goes through a tunnel is not seen (write schemes = ["http", "https"] where the rule means no tunnels)
+acl.rule[3].user_agent: "not so" can never hold: it is for tunnels alone, and what goes through one is not seen (allow the tunnel by its destination)
+`)
+}

@@ -20,6 +20,12 @@ func (s *set) add(e entry) bool {
 	return s.domains.add(e.name, e.below)
 }
 
+// seal must stand between add and the first question.
+func (s *set) seal() {
+	s.domains.seal()
+	s.addresses.seal()
+}
+
 // covers reports whether every request that e holds for is in the set.
 func (s *set) covers(e entry) bool {
 	switch {
@@ -33,15 +39,14 @@ func (s *set) covers(e entry) bool {
 }
 
 // domainSet is a hash table of names without pointers in it, so that the
-// garbage collector need not walk lists of millions.
+// garbage collector need not walk lists of millions. Whatever the hash says, a
+// name is found only where all its bytes are there.
 type domainSet struct {
-	names []byte // one after the other: marks, length (a name has at most 253 bytes), name
-	slots []slot // a power of two, at most three quarters full; linear probing
+	names [][]byte // in pieces of at most pieceSize, one after the other: marks, length (a name has at most 253 bytes), name
+	tags  []byte   // a byte of the hash of the name in each slot, 0 for a free slot; at most three quarters are taken
+	at    []uint32 // for each slot, the piece and where in it the name begins
 	count int
 }
-
-// slot points to a name; at is one more than its offset, 0 when free.
-type slot struct{ hash, at uint32 }
 
 // The marks of a name.
 const (
@@ -49,12 +54,32 @@ const (
 	below                   // ".a.b", which is a.b as well
 )
 
-// maxNames is what the offsets of a domainSet can reach.
-const maxNames = 1<<32 - 1 - 256
+// A position is the number of a piece and an offset in it. Pieces never move,
+// so that a list of millions is not copied while it grows.
+const (
+	pieceBits = 20
+	pieceSize = 1 << pieceBits
+	maxPieces = 1 << (32 - pieceBits)
+)
+
+// entry returns what stands in names from the position on.
+func (d *domainSet) entry(at uint32) []byte { return d.names[at>>pieceBits][at&(pieceSize-1):] }
 
 var seed = maphash.MakeSeed()
 
-func hash(name string) uint32 { return uint32(maphash.String(seed, name)) }
+func hash(name string) uint64 { return maphash.String(seed, name) }
+
+// slot returns the first slot and the tag for a hash.
+func (d *domainSet) slot(h uint64) (int, byte) {
+	return int(h & 0xffffffff * uint64(len(d.tags)) >> 32), max(1, byte(h>>56))
+}
+
+func (d *domainSet) next(i int) int {
+	if i++; i < len(d.tags) {
+		return i
+	}
+	return 0
+}
 
 // add enters a canonical name. It reports false when the set is full, which
 // takes more than four gigabytes of names.
@@ -64,55 +89,84 @@ func (d *domainSet) add(name string, andBelow bool) bool {
 		mark = below
 	}
 	h := hash(name)
-	if at := d.find(name, h); at != 0 {
-		d.names[at-1] |= mark
+	if at, ok := d.find(name, h); ok {
+		d.entry(at)[0] |= mark
 		return true
 	}
-	if len(d.names) > maxNames {
-		return false
+	last := len(d.names) - 1
+	if last < 0 || len(d.names[last])+2+len(name) > pieceSize {
+		if last++; last == maxPieces {
+			return false
+		}
+		var piece []byte
+		if last > 0 { // a first one may stay small
+			piece = make([]byte, 0, pieceSize)
+		}
+		d.names = append(d.names, piece)
 	}
-	if 4*(d.count+1) > 3*len(d.slots) {
-		d.grow()
+	if 4*(d.count+1) > 3*len(d.tags) {
+		d.resize(max(8, 2*len(d.tags)))
 	}
-	d.put(slot{hash: h, at: uint32(len(d.names)) + 1})
-	d.names = append(d.names, mark, byte(len(name)))
-	d.names = append(d.names, name...)
+	d.put(h, uint32(last<<pieceBits+len(d.names[last])))
+	d.names[last] = append(append(d.names[last], mark, byte(len(name))), name...)
 	d.count++
 	return true
 }
 
-func (d *domainSet) grow() {
-	old := d.slots
-	d.slots = make([]slot, max(8, 2*len(old)))
-	for _, s := range old {
-		if s.at != 0 {
-			d.put(s)
+// seal gives back what the table does not need.
+func (d *domainSet) seal() {
+	if size := d.count + d.count/3 + 1; d.count > 0 && size < len(d.tags) {
+		d.resize(size)
+	}
+	if last := len(d.names) - 1; last >= 0 {
+		d.names[last] = append(make([]byte, 0, len(d.names[last])), d.names[last]...)
+	}
+}
+
+// resize makes a table of that many slots.
+func (d *domainSet) resize(slots int) {
+	d.tags, d.at = make([]byte, slots), make([]uint32, slots)
+	for at, name := range d.all {
+		d.put(maphash.Bytes(seed, name), at)
+	}
+}
+
+// all yields every name with its position.
+func (d *domainSet) all(yield func(at uint32, name []byte) bool) {
+	for i, piece := range d.names {
+		for at := 0; at < len(piece); {
+			end := at + 2 + int(piece[at+1])
+			if !yield(uint32(i<<pieceBits+at), piece[at+2:end]) {
+				return
+			}
+			at = end
 		}
 	}
 }
 
-func (d *domainSet) put(s slot) {
-	i := int(s.hash) & (len(d.slots) - 1)
-	for d.slots[i].at != 0 {
-		i = (i + 1) & (len(d.slots) - 1)
+func (d *domainSet) put(h uint64, at uint32) {
+	i, tag := d.slot(h)
+	for d.tags[i] != 0 {
+		i = d.next(i)
 	}
-	d.slots[i] = s
+	d.tags[i], d.at[i] = tag, at
 }
 
-// find returns one more than the offset of name, 0 when it is not there.
-func (d *domainSet) find(name string, h uint32) uint32 {
+// find returns where in names the name begins.
+func (d *domainSet) find(name string, h uint64) (uint32, bool) {
 	if d.count == 0 {
-		return 0
+		return 0, false
 	}
-	for i := int(h) & (len(d.slots) - 1); d.slots[i].at != 0; i = (i + 1) & (len(d.slots) - 1) {
-		if s := d.slots[i]; s.hash == h {
-			n := d.names[s.at:] // its length, then the name
+	i, tag := d.slot(h)
+	for ; d.tags[i] != 0; i = d.next(i) {
+		if d.tags[i] == tag {
+			n := d.entry(d.at[i])[1:] // its length, then the name
 			if int(n[0]) == len(name) && string(n[1:1+len(name)]) == name {
-				return s.at
+				return d.at[i], true
 			}
 		}
 	}
-	return 0
+	return 0, false
 }
 
 // match reports whether host is in the set, itself or as a name below one.
@@ -125,7 +179,7 @@ func (d *domainSet) covers(name string, marks byte) bool {
 		return false
 	}
 	for {
-		if at := d.find(name, hash(name)); at != 0 && d.names[at-1]&marks != 0 {
+		if at, ok := d.find(name, hash(name)); ok && d.entry(at)[0]&marks != 0 {
 			return true
 		}
 		dot := strings.IndexByte(name, '.')

@@ -3,9 +3,7 @@ package acl
 import (
 	"net/netip"
 	"slices"
-	"strings"
-
-	"fwdproxy/internal/unit"
+	"time"
 )
 
 // Action is what a rule does with a request. The zero value is Deny.
@@ -28,6 +26,8 @@ func (a Action) String() string {
 
 // Request is what is asked about. Client, Method, Host and Port must be set: a
 // request that lacks one is denied, since a rule that denies could miss it.
+// What else a rule asks about and the request lacks counts against the request:
+// as not holding in a rule that allows, as holding in one that denies.
 type Request struct {
 	Client   netip.Addr
 	Method   string
@@ -35,7 +35,21 @@ type Request struct {
 	HostAddr netip.Addr // valid where the host is an IP literal: target.Target.Addr
 	Port     uint16
 	Addr     netip.Addr // the address that the host resolved to; zero while not known
+
+	Scheme string              // "http" or "https"; "" for a tunnel
+	Path   string              // as sent, percent-encoded; never "" but for a tunnel
+	Query  string              // as sent, without "?"
+	Header map[string][]string // by canonical name, as an http.Header
+	Listen netip.AddrPort      // where the client connected to
+	Now    time.Time
 }
+
+// Tunnel is the scheme that rules know a CONNECT by.
+const Tunnel = "tunnel"
+
+// hidden reports whether what is asked for cannot be seen: it will go through
+// a tunnel, or nobody said.
+func (r *Request) hidden() bool { return r.Path == "" || r.Method == "CONNECT" }
 
 // Verdict is the answer, with the rule that gave it.
 //
@@ -54,6 +68,20 @@ type Verdict struct {
 	Index   int    // of the rule in the policy, from 0; -1 when no rule decided
 	Reason  string // why that rule, for people: a constant or part of the policy, never the request's text
 	Pending bool
+	Answer  *Answer // what the rule wants a client told that it denies; nil for what is usual
+
+	// Shadow is the rule that would have decided if rules with shadow were like
+	// others; zero when the same one would. ShadowPending says that this hangs on
+	// the destination's address, and that Decide tells when it is asked again.
+	Shadow        Shadow
+	ShadowPending bool
+}
+
+// Shadow is a rule that would have decided. Its zero value is none.
+type Shadow struct {
+	Rule   string
+	Action Action
+	number int // the rule's index and 1
 }
 
 const (
@@ -61,7 +89,8 @@ const (
 	reasonDefault  = "no rule decides, and so the default does"
 	reasonLacking  = "the request lacks its client, method, host or port"
 	reasonMatch    = "all conditions of the rule hold"
-	reasonAwaiting = `the rule has addresses in "to", and the destination's address is not known yet`
+	reasonAwaiting = "the rule is about addresses, and the destination's address is not known yet"
+	reasonDoubt    = "what the rule is about cannot be told for sure, and so it denies"
 )
 
 // Engine is a compiled policy. Its zero value denies every request and every
@@ -72,6 +101,7 @@ type Engine struct {
 	allowPrivate bool
 	exceptions   addressSet
 	lists        []ListInfo
+	counts       *Counter // of the default
 }
 
 // Decide returns the verdict of the first rule that matches, or the default.
@@ -84,6 +114,10 @@ type Engine struct {
 // where the host is an IP literal, no verdict is Pending. Decide does not ask
 // Destination: the caller does, about the address that it dials.
 func (e *Engine) Decide(r Request) Verdict {
+	return e.ask(&r, nil)
+}
+
+func (e *Engine) ask(r *Request, steps *[]Step) Verdict {
 	if !r.Client.IsValid() || r.Method == "" || r.Host == "" || r.Port == 0 {
 		return Verdict{Rule: defaultRule, Index: -1, Reason: reasonLacking}
 	}
@@ -92,19 +126,37 @@ func (e *Engine) Decide(r Request) Verdict {
 		r.HostAddr = plain(r.HostAddr)
 		r.Addr = r.HostAddr
 	}
+	return e.decide(r, steps)
+}
+
+// decide walks the rules until one decides. Where steps is not nil, it notes
+// what each came to.
+func (e *Engine) decide(r *Request, steps *[]Step) Verdict {
 	waiting := [2]int{-1, -1} // by action: the first rule that could not be decided
+	var shadow Shadow
+	shadowWaits := false
+	give := func(v Verdict) Verdict {
+		v.Shadow, v.ShadowPending = shadow, shadowWaits && shadow.number == 0
+		return e.settle(waiting, v)
+	}
 	for i := range e.rules {
 		u := &e.rules[i]
-		switch truth, reason := u.match(&r); truth {
-		case yes:
-			return e.settle(waiting, Verdict{Action: u.action, Rule: u.name, Index: i, Reason: reason})
-		case unknown:
-			if waiting[u.action] < 0 {
-				waiting[u.action] = i
-			}
+		truth, why := u.match(r)
+		if steps != nil {
+			*steps = append(*steps, u.step(truth, why))
+		}
+		switch {
+		case truth == yes && !u.shadow:
+			return give(Verdict{Action: u.action, Rule: u.name, Index: i, Reason: why, Answer: u.answer})
+		case truth == yes && shadow.number == 0 && !shadowWaits:
+			shadow = Shadow{u.name, u.action, i + 1}
+		case truth == unknown && u.shadow:
+			shadowWaits = true
+		case truth == unknown && waiting[u.action] < 0:
+			waiting[u.action] = i
 		}
 	}
-	return e.settle(waiting, Verdict{Action: e.fallback, Rule: defaultRule, Index: -1, Reason: reasonDefault})
+	return give(Verdict{Action: e.fallback, Rule: defaultRule, Index: -1, Reason: reasonDefault})
 }
 
 // settle returns v, or the pending verdict when a rule of the other action
@@ -114,107 +166,17 @@ func (e *Engine) settle(waiting [2]int, v Verdict) Verdict {
 	if i < 0 {
 		return v
 	}
-	return Verdict{Action: Deny, Rule: e.rules[i].name, Index: i, Reason: reasonAwaiting, Pending: true}
+	v.Answer = nil
+	if e.rules[i].action == Deny {
+		v.Answer = e.rules[i].answer
+	}
+	v.Action, v.Rule, v.Index, v.Reason, v.Pending = Deny, e.rules[i].name, i, reasonAwaiting, true
+	return v
 }
 
 // plain unmaps an IPv4-mapped address and drops the zone, with which no prefix
 // contains an address (netip.Prefix.Contains).
 func plain(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }
-
-// truth is three-valued: a rule about addresses is unknown while the address is.
-type truth uint8
-
-const (
-	no truth = iota
-	unknown
-	yes
-)
-
-// rule is one compiled rule; a condition without entries always holds.
-type rule struct {
-	name    string
-	action  Action
-	anyFrom bool
-	from    []*set
-	anyTo   bool
-	to      []destinations
-	ports   []unit.PortRange
-	methods []string
-}
-
-// destinations is a set with the reasons that a match in it gives.
-type destinations struct {
-	*set
-	byName, byAddress string
-}
-
-func (u *rule) match(r *Request) (truth, string) {
-	if !u.matchFrom(r.Client) || !u.matchPort(r.Port) || !u.matchMethod(r.Method) {
-		return no, ""
-	}
-	if u.anyTo {
-		return yes, reasonMatch
-	}
-	waits := false
-	for i := range u.to {
-		d := &u.to[i]
-		switch {
-		case !r.HostAddr.IsValid() && d.domains.match(r.Host):
-			return yes, d.byName
-		case d.addresses.contains(r.Addr):
-			return yes, d.byAddress
-		}
-		waits = waits || d.addresses.len() > 0
-	}
-	if waits && !r.Addr.IsValid() {
-		return unknown, ""
-	}
-	return no, ""
-}
-
-func (u *rule) matchFrom(client netip.Addr) bool {
-	for _, s := range u.from {
-		if s.addresses.contains(client) {
-			return true
-		}
-	}
-	return u.anyFrom
-}
-
-func (u *rule) matchPort(port uint16) bool {
-	for _, p := range u.ports {
-		if p.Contains(port) {
-			return true
-		}
-	}
-	return len(u.ports) == 0
-}
-
-// matchMethod compares exactly (RFC 9110, Section 9.1), but a rule that denies
-// also holds for other spellings: an origin may read "post" as POST.
-func (u *rule) matchMethod(method string) bool {
-	for _, m := range u.methods {
-		if m == method || u.action == Deny && strings.EqualFold(m, method) {
-			return true
-		}
-	}
-	return len(u.methods) == 0
-}
-
-// RuleInfo describes a rule to people.
-type RuleInfo struct {
-	Name   string
-	Action Action
-}
-
-// Rules returns the rules in the order in which they are tried.
-func (e *Engine) Rules() []RuleInfo {
-	out := make([]RuleInfo, len(e.rules))
-	for i, u := range e.rules {
-		out[i] = RuleInfo{Name: u.name, Action: u.action}
-	}
-	return out
-}
 
 // Default returns what happens to a request that no rule decides.
 func (e *Engine) Default() Action { return e.fallback }

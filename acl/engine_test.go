@@ -171,7 +171,7 @@ func TestTheFirstRuleThatMatchesDecides(t *testing.T) {
 		}
 	}
 	rules := e.Rules()
-	if len(rules) != len(c.Rules) || rules[0] != (RuleInfo{"rule 1", Allow}) || rules[1] != (RuleInfo{"no bad", Deny}) || e.Default() != Allow {
+	if len(rules) != len(c.Rules)+1 || rules[0] != (RuleInfo{Name: "rule 1", Action: "allow"}) || rules[1] != (RuleInfo{Name: "no bad", Action: "deny"}) || rules[7].Name != "default" || e.Default() != Allow {
 		t.Errorf("Rules() = %v", rules)
 	}
 }

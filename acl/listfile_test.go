@@ -11,12 +11,12 @@ import (
 func read(text string) (string, listResult) {
 	s := &set{}
 	out := readList(strings.NewReader(text), s)
-	s.addresses.seal()
+	s.seal()
 	var got []string
-	for n := s.domains.names; len(n) > 0; n = n[2+n[1]:] {
+	for at, name := range s.domains.all {
 		for _, mark := range []byte{itself, below} {
-			if n[0]&mark != 0 {
-				got = append(got, entry{name: string(n[2 : 2+n[1]]), below: mark == below}.String())
+			if s.domains.entry(at)[0]&mark != 0 {
+				got = append(got, entry{name: string(name), below: mark == below}.String())
 			}
 		}
 	}
@@ -87,6 +87,9 @@ func FuzzListLines(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, line string) {
 		entries, kind, bad := parseLine(line)
+		if name, below := commonLine([]byte(line)); name != nil && (len(entries) != 1 || entries[0] != entry{name: string(name), below: below}) {
+			t.Fatalf("%q is %q, %v by the short way, and %v by the long one", line, name, below, entries)
+		}
 		if bad != nil && (len(entries) > 0 || kind != entryLine || bad.message == "") || kind != entryLine && len(entries) > 0 {
 			t.Fatalf("%q: %v, %v, %v", line, entries, kind, bad)
 		}
@@ -94,7 +97,7 @@ func FuzzListLines(f *testing.F) {
 		for _, e := range entries {
 			s.add(e)
 		}
-		s.addresses.seal()
+		s.seal()
 		for _, e := range entries {
 			again, _, bad := parseLine(e.String())
 			if bad != nil || len(again) != 1 || again[0] != e {

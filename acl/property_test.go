@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"fwdproxy/internal/unit"
 )
@@ -20,6 +23,15 @@ var (
 	someFrom    = []string{"10.0.0.0/8", "10.0.0.1", "10.0.0.0/16", "fe80::/10", "list:nets"}
 	someMethods = []string{"GET", "POST", "CONNECT"}
 	someActions = []string{"allow", "deny"}
+	somePaths   = []string{"/a", "/%61", "/b/../a", "/b", "/b%2fa", ""}
+	somePathREs = []string{"^/a$", "^/b", "a"}
+	someFields  = [][]string{nil, {"x"}, {"y"}, {"x", "y"}, {"y", "y"}, {"xy"}}
+	someREs     = []string{"^x$", "y", "^$"}
+	someTimes   = []string{"2026-01-07T12:00:00Z", "2026-01-10T23:30:00Z", "2026-01-11T00:30:00Z", ""}
+	someWhen    = []string{"Mon-Fri UTC", "Sat 23:00-01:00 UTC", "12:00-24:00 UTC"}
+	someListens = []string{"192.0.2.1:3128", "192.0.2.2:3128", "192.0.2.1:3129", ""}
+	someListen  = []string{"3128", "192.0.2.1", "192.0.2.2:3128"}
+	someSchemes = []string{"http", "https", "tunnel"}
 )
 
 func pick[T any](r *rand.Rand, from []T) T { return from[r.IntN(len(from))] }
@@ -43,6 +55,28 @@ func randomConfig(r *rand.Rand) Config {
 		if r.IntN(4) == 0 {
 			rule.Ports = []unit.PortRange{{First: 80, Last: uint16(80 + r.IntN(2))}}
 		}
+		maybe := func(set func()) {
+			if r.IntN(12) == 0 {
+				set()
+			}
+		}
+		maybe(func() { rule.NotTo = some(r, someEntries[1:], 2) })
+		maybe(func() { rule.NotFrom = some(r, someFrom, 1) })
+		maybe(func() { rule.NotMethods = some(r, someMethods, 1) })
+		maybe(func() { rule.Schemes = some(r, someSchemes, 2) })
+		maybe(func() { rule.NotSchemes = some(r, someSchemes, 2) })
+		maybe(func() { rule.Path = pick(r, somePathREs) })
+		maybe(func() { rule.NotPath = pick(r, somePathREs) })
+		maybe(func() { rule.Query = pick(r, someREs) })
+		maybe(func() { rule.NotQuery = pick(r, someREs) })
+		maybe(func() { rule.Header = map[string]string{"x-a": pick(r, someREs)} })
+		maybe(func() { rule.NotHeader = map[string]string{"x-a": pick(r, someREs)} })
+		maybe(func() { rule.UserAgent = pick(r, someREs) })
+		maybe(func() { rule.NotUserAgent = pick(r, someREs) })
+		maybe(func() { rule.When = pick(r, someWhen) })
+		maybe(func() { rule.NotWhen = pick(r, someWhen) })
+		maybe(func() { rule.Listen = some(r, someListen, 2) })
+		maybe(func() { rule.NotListen = some(r, someListen, 2) })
 		c.Rules = append(c.Rules, rule)
 	}
 	return c
@@ -51,13 +85,19 @@ func randomConfig(r *rand.Rand) Config {
 func randomRequest(r *rand.Rand) Request {
 	q := ask(pick(r, someClients), pick(r, someHosts))
 	q.Method, q.Port = pick(r, someMethods), uint16(80+r.IntN(3))
+	q.Now, _ = time.Parse(time.RFC3339, pick(r, someTimes))
+	q.Listen, _ = netip.ParseAddrPort(pick(r, someListens))
+	q.Header = map[string][]string{"X-A": pick(r, someFields), "User-Agent": pick(r, someFields)}
+	if q.Method != "CONNECT" {
+		q.Scheme, q.Path, q.Query = pick(r, someSchemes[:2]), pick(r, somePaths), pick(r, []string{"", "x", "%78", "y"})
+	}
 	return q
 }
 
 func TestASettledActionIsTheOneThatEveryAddressGets(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	settled, pending, differ := 0, 0, 0
-	for range 4_000 {
+	for range 8_000 {
 		c := randomConfig(r)
 		e := compile(t, c, nil)
 		q := randomRequest(r)
@@ -126,8 +166,9 @@ func slow(c Config, q Request) (Action, int) {
 	}
 	for i, u := range c.Rules {
 		if !any(u.From, q.Client, "not a name") || !any(u.To, addr, host) ||
-			len(u.Methods) > 0 && u.Methods[0] != q.Method ||
-			len(u.Ports) > 0 && !u.Ports[0].Contains(q.Port) {
+			len(u.NotFrom) > 0 && any(u.NotFrom, q.Client, "not a name") || len(u.NotTo) > 0 && any(u.NotTo, addr, host) ||
+			len(u.Methods) > 0 && u.Methods[0] != q.Method || len(u.NotMethods) > 0 && u.NotMethods[0] == q.Method ||
+			len(u.Ports) > 0 && !u.Ports[0].Contains(q.Port) || !slowly(u, q) {
 			continue
 		}
 		if u.Action == "allow" {
@@ -141,12 +182,127 @@ func slow(c Config, q Request) (Action, int) {
 	return Deny, -1
 }
 
+// slowly reports whether the conditions hold that may be in doubt: each gives
+// what it says of every reading of the request, nothing where there is none to
+// be seen. A rule that allows needs all of them, one that denies any.
+func slowly(u RuleConfig, q Request) bool {
+	settle := func(readings []bool, not bool) bool {
+		if len(readings) == 0 {
+			return u.Action == "deny"
+		}
+		if not {
+			readings = slices.Clone(readings)
+			for i := range readings {
+				readings[i] = !readings[i]
+			}
+		}
+		if u.Action == "deny" {
+			return slices.Contains(readings, true)
+		}
+		return !slices.Contains(readings, false)
+	}
+	match := func(re string, texts []string) []bool {
+		var out []bool
+		for _, text := range texts {
+			out = append(out, regexp.MustCompile(re).MatchString(text))
+		}
+		return out
+	}
+	seen := q.Method != "CONNECT" && q.Path != ""
+	readings := map[string][]string{"/a": {"/a"}, "/%61": {"/%61", "/a"}, "/b/../a": {"/b/../a", "/a"}, "/b": {"/b"}, "/b%2fa": {"/b%2fa", "/b/a"}}
+	paths, queries := readings[q.Path], []string{q.Query}
+	if q.Query == "%78" {
+		queries = append(queries, "x")
+	}
+	if !seen {
+		paths, queries = nil, nil
+	}
+	lines := func(name string) []string {
+		out := slices.Clone(q.Header[name])
+		if len(out) > 1 {
+			out = append(out, strings.Join(out, ", "))
+		}
+		return out
+	}
+	field := func(re string) []bool {
+		if out := match(re, lines("X-A")); len(out) > 0 || !seen {
+			return out
+		}
+		return []bool{false}
+	}
+	agent := func(re string) []bool {
+		if out := match(re, lines("User-Agent")); len(out) > 0 || !seen {
+			return out
+		}
+		return match(re, []string{""})
+	}
+	times := func(when string) []bool {
+		day, hour := q.Now.Weekday(), q.Now.Hour()
+		switch {
+		case q.Now.IsZero():
+			return nil
+		case when == "Mon-Fri UTC":
+			return []bool{day >= time.Monday && day <= time.Friday}
+		case when == "Sat 23:00-01:00 UTC":
+			return []bool{day == time.Saturday && hour == 23 || day == time.Sunday && hour == 0}
+		}
+		return []bool{hour >= 12}
+	}
+	listens := func(texts []string) []bool {
+		a := q.Listen
+		if !a.IsValid() {
+			return nil
+		}
+		return []bool{slices.Contains(texts, "3128") && a.Port() == 3128 || slices.Contains(texts, a.Addr().String()) || slices.Contains(texts, a.String())}
+	}
+	schemes := func(texts []string) []bool {
+		scheme := q.Scheme
+		if q.Method == "CONNECT" {
+			scheme = "tunnel"
+		}
+		return []bool{slices.Contains(texts, scheme)}
+	}
+	hide := func(readings []bool) []bool {
+		if !seen {
+			return nil
+		}
+		return readings
+	}
+	for _, c := range []struct {
+		set, not bool
+		readings func() []bool
+	}{
+		{len(u.Schemes) > 0, false, func() []bool { return schemes(u.Schemes) }},
+		{len(u.NotSchemes) > 0, true, func() []bool { return schemes(u.NotSchemes) }},
+		{u.Path != "", false, func() []bool { return match(u.Path, paths) }},
+		{u.NotPath != "", true, func() []bool { return match(u.NotPath, paths) }},
+		{u.Query != "", false, func() []bool { return match(u.Query, queries) }},
+		{u.NotQuery != "", true, func() []bool { return match(u.NotQuery, queries) }},
+		{u.Header != nil, false, func() []bool { return hide(field(u.Header["x-a"])) }},
+		{u.NotHeader != nil, true, func() []bool { return hide(field(u.NotHeader["x-a"])) }},
+		{u.UserAgent != "", false, func() []bool { return hide(agent(u.UserAgent)) }},
+		{u.NotUserAgent != "", true, func() []bool { return hide(agent(u.NotUserAgent)) }},
+		{u.When != "", false, func() []bool { return times(u.When) }},
+		{u.NotWhen != "", true, func() []bool { return times(u.NotWhen) }},
+		{len(u.Listen) > 0, false, func() []bool { return listens(u.Listen) }},
+		{len(u.NotListen) > 0, true, func() []bool { return listens(u.NotListen) }},
+	} {
+		if c.set && !settle(c.readings(), c.not) {
+			return false
+		}
+	}
+	return true
+}
+
 func TestTheEngineDecidesAsThePolicyReads(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	for range 4_000 {
 		c := randomConfig(r)
 		q := at(randomRequest(r), pick(r, someAddresses))
 		v := compile(t, c, nil).Decide(q)
+		if explained, _ := compile(t, c, nil).Explain(q); explained != v {
+			t.Fatalf("%+v\n%+v\ndecides %+v, explains %+v", c, q, v, explained)
+		}
 		if action, i := slow(c, q); v.Action != action || v.Index != i {
 			t.Fatalf("%+v\n%+v\ndecides %+v, reads as %v by rule %d", c, q, v, action, i)
 		}

@@ -33,6 +33,7 @@ type compiler struct {
 
 func (k *compiler) engine() *Engine {
 	e := &Engine{
+		counts:       &Counter{},
 		fallback:     k.action("acl.default", k.config.Default),
 		allowPrivate: k.action("acl.private_destinations", k.config.PrivateDestinations) == Allow,
 	}
@@ -96,7 +97,7 @@ func (k *compiler) list(name string, c ListConfig) ListInfo {
 	for i, path := range c.Files {
 		skipped += k.file(index(key+".files", i), path, s)
 	}
-	s.addresses.seal()
+	s.seal()
 	k.lists[name] = s
 	return ListInfo{Name: name, Domains: s.domains.count, Addresses: s.addresses.len(), Skipped: skipped}
 }
@@ -127,82 +128,6 @@ func (k *compiler) file(key, path string, s *set) int {
 		k.problems.Add(key, "", "%s:%d: %v", path, got.lines+1, got.err)
 	}
 	return got.skipped
-}
-
-func (k *compiler) rule(i int, r RuleConfig) rule {
-	key := index("acl.rule", i)
-	u := rule{name: ruleName(r, i), ports: slices.Clone(r.Ports), methods: slices.Clone(r.Methods)}
-	k.from(key, r.From, &u)
-	k.to(key, r.To, &u)
-	for j, p := range r.Ports {
-		if p.First == 0 || p.First > p.Last {
-			k.problems.Add(index(key+".ports", j), `write a number, or a range as "8443-8449"`, "%s is not a port or a range of ports", p)
-		}
-	}
-	for j, m := range r.Methods {
-		if !isMethod(m) {
-			k.problems.Add(index(key+".methods", j), `write it in upper case, as "GET"`, "%s is not a method", quote(m))
-		}
-	}
-	if r.Action == "" {
-		k.problems.Add(key+".action", `write "allow" or "deny"`, "the rule has no action")
-		return u
-	}
-	u.action = k.action(key+".action", r.Action)
-	return u
-}
-
-func (k *compiler) from(key string, texts []string, u *rule) {
-	inline := &set{}
-	for j, s := range texts {
-		at := index(key+".from", j)
-		if list, ok := k.reference(at, s); ok {
-			if list != nil && k.complete(s) && list.domains.count > 0 && list.addresses.len() == 0 {
-				k.problems.Add(at, addressHint, "%s has domains and no addresses, and a client is known by its address", quote(s))
-			}
-			u.from = append(u.from, list)
-			continue
-		}
-		if identity(s) {
-			k.problems.Add(at, addressHint, "%s: identities need [forward.auth], which this version does not have", quote(s))
-			continue
-		}
-		if s == "*" {
-			k.problems.Add(at, `leave "from" out: a condition that is left out always holds`, `"*" is not an address`)
-			continue
-		}
-		if e, bad := parseAddress(s); !k.bad(at, bad) {
-			inline.add(e)
-		}
-	}
-	inline.addresses.seal()
-	u.from, u.anyFrom = append(u.from, inline), len(texts) == 0
-}
-
-// complete reports whether all that the list "list:NAME" holds is known.
-func (k *compiler) complete(s string) bool {
-	return k.readFiles || len(k.config.Lists[strings.TrimPrefix(s, "list:")].Files) == 0
-}
-
-func (k *compiler) to(key string, texts []string, u *rule) {
-	inline := &set{}
-	u.anyTo = len(texts) == 0
-	for j, s := range texts {
-		at := index(key+".to", j)
-		if list, ok := k.reference(at, s); ok {
-			u.to = append(u.to, destinations{list, "the host name is in " + s, "the destination's address is in " + s})
-			continue
-		}
-		if s == "*" {
-			u.anyTo = true
-			continue
-		}
-		if e, bad := parseEntry(s); !k.bad(at, bad) {
-			inline.add(e)
-		}
-	}
-	inline.addresses.seal()
-	u.to = append(u.to, destinations{inline, `the host name is in the rule's "to"`, `the destination's address is in the rule's "to"`})
 }
 
 // reference reads "list:NAME". It reports false for anything else; a list that
@@ -250,23 +175,6 @@ func ruleName(r RuleConfig, i int) string {
 		return r.Name
 	}
 	return "rule " + strconv.Itoa(i+1)
-}
-
-func identity(s string) bool {
-	return strings.HasPrefix(s, "user:") || strings.HasPrefix(s, "group:")
-}
-
-// isMethod reports whether s is a token (RFC 9110, Section 5.6.2) without
-// lower-case letters.
-func isMethod(s string) bool {
-	for _, c := range []byte(s) {
-		switch {
-		case 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0:
-		default:
-			return false
-		}
-	}
-	return s != ""
 }
 
 func index(key string, i int) string { return key + "[" + strconv.Itoa(i) + "]" }

@@ -1,6 +1,8 @@
 package acl
 
 import (
+	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -19,23 +21,56 @@ func (c Config) Warnings() problem.List {
 	for i, r := range c.Rules {
 		scopes[i] = scopeOf(r)
 		for j := range i {
-			if scopes[j].covers(&scopes[i]) {
+			if !c.Rules[j].Shadow && scopes[j].covers(&scopes[i]) {
 				out.Add(index("acl.rule", i), "the first rule that matches decides; put the narrower rule first, or delete this one",
 					"%q can never decide: %q (acl.rule[%d]) holds whenever it does", names[i], names[j], j)
 				break
 			}
 		}
+		r.warnTunnel(&out, index("acl.rule", i), names[i])
 	}
 	return out
 }
 
+// warnTunnel tells of rules about what a tunnel hides that do not say whether
+// they mean tunnels as well.
+func (r RuleConfig) warnTunnel(out *problem.List, key, name string) {
+	about := ""
+	for _, c := range []struct {
+		key string
+		set bool
+	}{{"path", r.Path != ""}, {"query", r.Query != ""}, {"header", len(r.Header) > 0}, {"user_agent", r.UserAgent != ""},
+		{"not_path", r.NotPath != ""}, {"not_query", r.NotQuery != ""}, {"not_header", len(r.NotHeader) > 0}, {"not_user_agent", r.NotUserAgent != ""}} {
+		if c.set {
+			about = c.key
+			break
+		}
+	}
+	tunnels := holdsFor("CONNECT", r.Methods, r.NotMethods) && holdsFor(Tunnel, r.Schemes, r.NotSchemes)
+	switch {
+	case about == "" || !tunnels:
+	case r.Action == Deny.String():
+		out.Add(key+"."+about, `write schemes = ["http", "https"] where the rule means no tunnels`,
+			"%q denies every tunnel (CONNECT) for which its other conditions hold, since what goes through a tunnel is not seen", name)
+	case holdsFor("CONNECT", r.Methods, nil) && len(r.Methods) == 1 || len(r.Schemes) == 1 && r.Schemes[0] == Tunnel:
+		out.Add(key+"."+about, "allow the tunnel by its destination", "%q can never hold: it is for tunnels alone, and what goes through one is not seen", name)
+	}
+}
+
+func holdsFor(value string, only, not []string) bool {
+	return (len(only) == 0 || slices.Contains(only, value)) && !slices.Contains(not, value)
+}
+
 // scope is what a rule holds for, as far as its own text says: a list is known
-// by its name alone.
+// by its name alone, and what is neither place, port nor method by its text.
 type scope struct {
 	malformed bool
+	action    string
 	from, to  place
 	ports     []unit.PortRange
 	methods   []string
+	texts     map[string]string
+	doubtful  bool // holds for more where it denies than where it allows
 }
 
 type place struct {
@@ -46,9 +81,21 @@ type place struct {
 }
 
 func scopeOf(r RuleConfig) scope {
-	s := scope{ports: r.Ports, methods: r.Methods}
+	s := scope{action: r.Action, ports: r.Ports, methods: r.Methods, texts: map[string]string{}}
 	ok := s.from.read(r.From)
 	s.malformed = !s.to.read(r.To) || !ok
+	v := reflect.ValueOf(r)
+	for i := range v.NumField() {
+		key, value := v.Type().Field(i).Tag.Get("toml"), v.Field(i)
+		switch key {
+		case "name", "from", "to", "ports", "methods", "action", "status", "message", "redirect", "shadow":
+			continue
+		}
+		if value.Len() > 0 {
+			s.texts[key] = fmt.Sprintf("%q", value)
+		}
+	}
+	s.doubtful = len(s.texts) > 0
 	return s
 }
 
@@ -69,13 +116,21 @@ func (p *place) read(texts []string) bool {
 			p.set.add(e)
 		}
 	}
-	p.set.addresses.seal()
+	p.set.seal()
 	return true
 }
 
 // covers reports whether a surely holds whenever b does, for methods in upper
 // case.
 func (a *scope) covers(b *scope) bool {
+	for key, text := range a.texts {
+		if b.texts[key] != text {
+			return false
+		}
+	}
+	if a.action == Allow.String() && b.action != a.action && a.doubtful {
+		return false
+	}
 	return !a.malformed && !b.malformed && a.from.covers(&b.from) && a.to.covers(&b.to) &&
 		covers(a.ports, b.ports, func(a, b unit.PortRange) bool { return a.First <= b.First && b.Last <= a.Last }) &&
 		covers(a.methods, b.methods, func(a, b string) bool { return a == b })

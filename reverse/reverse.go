@@ -6,9 +6,7 @@
 package reverse
 
 import (
-	"net"
 	"net/http"
-	"net/netip"
 	"strings"
 
 	"fwdproxy/internal/edge"
@@ -57,7 +55,7 @@ func (s *Settings) serve(x *edge.Exchange, r *http.Request) error {
 		return fault.New(fault.RequestError, "the path has a dot segment, which two servers could resolve differently", nil)
 	}
 	decided := t
-	decided.Port = listenPort(r)
+	decided.Port = edge.ListenAddr(r).Port() // the one in Host is the client's word alone
 	if err := x.Decide(decided); err != nil {
 		x.LogURL(t.Origin() + r.URL.RequestURI())
 		return err
@@ -108,16 +106,6 @@ func siteTarget(r *http.Request) (target.Target, error) {
 		return t, err
 	}
 	return target.FromAuthority(r.Host, scheme)
-}
-
-// listenPort returns the port that the client connected to, which a rule's
-// ports mean in reverse mode; the one in Host is the client's word alone.
-func listenPort(r *http.Request) uint16 {
-	if local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
-		a, _ := netip.ParseAddrPort(local.String())
-		return a.Port()
-	}
-	return 0
 }
 
 // hasDotSegment reports whether a segment of the escaped path is "." or "..",

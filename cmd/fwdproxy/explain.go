@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,6 +36,7 @@ type explanation struct {
 	Verdict   string             `json:"verdict"` // allow, deny, or "pending" where the address decides
 	Rule      string             `json:"rule"`
 	Reason    string             `json:"reason,omitempty"`
+	Rules     []acl.Step         `json:"rules"` // each that was considered, in order
 	Addresses []addressVerdict   `json:"addresses,omitempty"`
 	NextHop   string             `json:"next_hop,omitempty"`
 	Resolve   string             `json:"resolve_error,omitempty"`
@@ -51,7 +53,8 @@ type addressVerdict struct {
 }
 
 func explainCommand() *cobra.Command {
-	var file, from, method string
+	var file, from, method, listen, at string
+	var fields []string
 	var offline, asReverse bool
 	cmd := &cobra.Command{
 		Use:   "explain URL",
@@ -68,7 +71,7 @@ file is asked alone, with an empty cache. For a tunnel write host:port with
 			if err != nil {
 				return err
 			}
-			q := url.Values{"url": {args[0]}, "from": {from}, "method": {method}}
+			q := url.Values{"url": {args[0]}, "from": {from}, "method": {method}, "listen": {listen}, "at": {at}, "header": fields}
 			var ex explanation
 			if !offline {
 				err = adminCall(p, http.MethodGet, "/api/explain", q, &ex)
@@ -86,27 +89,40 @@ file is asked alone, with an empty cache. For a tunnel write host:port with
 	policyFlag(cmd, &file)
 	cmd.Flags().StringVar(&from, "from", "127.0.0.1", "client `address` that asks")
 	cmd.Flags().StringVarP(&method, "method", "X", http.MethodGet, "request `method`")
+	cmd.Flags().StringArrayVarP(&fields, "header", "H", nil, "request `field` as \"Name: value\"; may be given several times")
+	cmd.Flags().StringVar(&listen, "listen", "", "`address` that the client connects to (default the first that the proxy listens on)")
+	cmd.Flags().StringVar(&at, "at", "", "`time` of the request as in 2026-01-31T18:00:00+01:00 (default now)")
 	cmd.Flags().BoolVar(&offline, "offline", false, "ask the policy file alone, not the running proxy")
 	cmd.Flags().BoolVar(&asReverse, "reverse", false, "without a running proxy: explain the [reverse] side")
 	return cmd
 }
 
-// explainOffline builds the same engine that serve would, without listening.
+// explainOffline explains by the policy alone, with an empty cache.
 func explainOffline(p *policy.Policy, mode string, q url.Values) (explanation, error) {
-	memory, err := store.NewMemory(0)
+	e, done, err := offlineEngine(p, mode)
 	if err != nil {
 		return explanation{}, err
 	}
-	e := &engine{mode: mode, cache: cache.New(memory), tunnels: edge.NewTunnels(), log: slog.New(slog.DiscardHandler)}
-	l, err := e.build(p, nil)
-	if err != nil {
-		return explanation{}, err
-	}
-	defer l.upstream.Close()
-	e.current.Store(l)
+	defer done()
 	ex, err := e.explain(context.Background(), q)
 	ex.Offline = true
 	return ex, err
+}
+
+// offlineEngine builds the same engine that serve would, without listening;
+// done must be called at the end.
+func offlineEngine(p *policy.Policy, mode string) (e *engine, done func(), err error) {
+	memory, err := store.NewMemory(0)
+	if err != nil {
+		return nil, nil, err
+	}
+	e = &engine{mode: mode, cache: cache.New(memory), tunnels: edge.NewTunnels(), log: slog.New(slog.DiscardHandler)}
+	l, err := e.build(p, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	e.current.Store(l)
+	return e, func() { l.upstream.Close() }, nil
 }
 
 func (e *engine) explainRequest(r *http.Request) (explanation, error) {
@@ -115,27 +131,16 @@ func (e *engine) explainRequest(r *http.Request) (explanation, error) {
 
 func (e *engine) explain(ctx context.Context, q url.Values) (explanation, error) {
 	l := e.current.Load()
-	method := strings.ToUpper(q.Get("method"))
-	if method == "" {
-		method = http.MethodGet
-	}
-	from := q.Get("from")
-	if from == "" {
-		from = "127.0.0.1"
-	}
-	client, err := netip.ParseAddr(from)
-	if err != nil {
-		return explanation{}, fmt.Errorf("from: %q is not an IP address", from)
-	}
-	t, u, err := explainTarget(method, q.Get("url"))
+	t, u, r, err := e.question(l, q)
 	if err != nil {
 		return explanation{}, err
 	}
-	ex := explanation{Method: method, From: client.String(), Policy: l.policy.Source(), Digest: l.policy.Digest, URL: t.HostPort()}
+	ex := explanation{Method: r.Method, From: r.Client.String(), Policy: l.policy.Source(), Digest: l.policy.Digest, URL: t.HostPort()}
 	if u != nil {
 		ex.URL = u.String()
 	}
-	j := l.door.Judge(client.Unmap(), method, t)
+	j := l.door.Judge(r)
+	_, ex.Rules = l.policy.ACL.Explain(r)
 	ex.judge(j)
 	if j.Err != nil {
 		return ex, nil
@@ -160,11 +165,55 @@ func (e *engine) explain(ctx context.Context, q url.Values) (explanation, error)
 		}
 	}
 	if u != nil {
-		req := (&http.Request{Method: method, URL: u, Host: u.Host, Header: http.Header{}}).WithContext(hop.With(ctx, h))
+		req := (&http.Request{Method: r.Method, URL: u, Host: u.Host, Header: r.Header}).WithContext(hop.With(ctx, h))
 		c := l.cache.Explain(req, time.Now())
 		ex.Cache = &c
 	}
 	return ex, nil
+}
+
+// question reads what the user asks about as the front door would.
+func (e *engine) question(l *live, q url.Values) (target.Target, *url.URL, acl.Request, error) {
+	fail := func(err error) (target.Target, *url.URL, acl.Request, error) {
+		return target.Target{}, nil, acl.Request{}, err
+	}
+	from := cmp.Or(q.Get("from"), "127.0.0.1")
+	client, err := netip.ParseAddr(from)
+	if err != nil {
+		return fail(fmt.Errorf("from: %q is not an IP address", from))
+	}
+	r := &http.Request{Method: cmp.Or(strings.ToUpper(q.Get("method")), http.MethodGet), Header: http.Header{}}
+	t, u, err := explainTarget(r.Method, q.Get("url"))
+	if err != nil {
+		return fail(err)
+	}
+	for _, line := range q["header"] {
+		name, value, ok := strings.Cut(line, ":")
+		if !ok {
+			return fail(fmt.Errorf("header: %q is not a field; write \"Name: value\"", line))
+		}
+		r.Header.Add(strings.TrimSpace(name), strings.TrimSpace(value))
+	}
+	now := time.Now()
+	if at := q.Get("at"); at != "" {
+		if now, err = time.Parse(time.RFC3339, at); err != nil {
+			return fail(fmt.Errorf("at: %q is not a time; write it as 2026-01-31T18:00:00+01:00", at))
+		}
+	}
+	r.URL = u
+	question := edge.Question(r, t, now)
+	question.Client = client.Unmap()
+	listen := q.Get("listen")
+	if listen == "" && len(l.listen(e.mode)) > 0 {
+		listen = l.listen(e.mode)[0]
+	} else if _, err := netip.ParseAddrPort(listen); listen != "" && err != nil {
+		return fail(fmt.Errorf("listen: %q is not an address with a port", listen))
+	}
+	question.Listen, _ = netip.ParseAddrPort(listen)
+	if e.mode == modeReverse && question.Listen.IsValid() {
+		question.Port = question.Listen.Port()
+	}
+	return t, u, question, nil
 }
 
 // explainTarget reads what the user typed as the front door would read it.
@@ -236,6 +285,9 @@ func (ex explanation) print(w io.Writer, asked *policy.Policy) {
 	}
 	line("request", "%s %s from %s", ex.Method, ex.URL, ex.From)
 	line("policy", "%s", ex.Policy)
+	for _, r := range ex.Rules {
+		line("rule", "%q (%s): %s", r.Rule, r.Action, r.Outcome+because(r.Why))
+	}
 	line("verdict", "%s, by rule %q%s", ex.Verdict, ex.Rule, because(ex.Reason))
 	for _, a := range ex.Addresses {
 		line("address", "%s: %s, by rule %q%s", a.Address, a.Verdict, a.Rule, because(a.Reason))

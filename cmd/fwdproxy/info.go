@@ -15,14 +15,9 @@ type processInfo struct {
 	Digest    string         `json:"policy_sha256"`
 	Loaded    time.Time      `json:"policy_loaded"`
 	Default   string         `json:"default"`
-	Rules     []ruleInfo     `json:"rules"`
+	Rules     []acl.RuleInfo `json:"rules"`
 	Lists     []acl.ListInfo `json:"lists"`
 	Draining  bool           `json:"draining"`
-}
-
-type ruleInfo struct {
-	Name   string `json:"name"`
-	Action string `json:"action"`
 }
 
 func (s *server) info() any {
@@ -30,14 +25,11 @@ func (s *server) info() any {
 	info := processInfo{
 		Version: versionString(), Mode: s.mode,
 		Policy: l.policy.Source(), Digest: l.policy.Digest, Loaded: l.loaded,
-		Default: l.policy.ACL.Default().String(), Lists: l.policy.ACL.Lists(),
+		Default: l.policy.ACL.Default().String(), Rules: l.policy.ACL.Rules(), Lists: l.policy.ACL.Lists(),
 		Draining: s.readiness() != nil,
 	}
 	for _, a := range s.listeners.addrs() {
 		info.Listening = append(info.Listening, a.String())
-	}
-	for _, r := range l.policy.ACL.Rules() {
-		info.Rules = append(info.Rules, ruleInfo{r.Name, r.Action.String()})
 	}
 	return info
 }

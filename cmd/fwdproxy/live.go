@@ -58,6 +58,9 @@ type engine struct {
 func (e *engine) build(p *policy.Policy, old *live) (*live, error) {
 	c := p.Config
 	l := &live{policy: p, loaded: time.Now()}
+	if old != nil {
+		p.ACL.Inherit(old.policy.ACL)
+	}
 	if old != nil && old.policy.UpstreamFiles == p.UpstreamFiles && reflect.DeepEqual(old.policy.Config.Upstream, c.Upstream) && reflect.DeepEqual(old.policy.Config.Pools, c.Pools) {
 		l.upstream = old.upstream
 	} else {
@@ -131,8 +134,8 @@ func (l *live) listen(mode string) []string {
 }
 
 // reload loads the policy again and swaps it in whole. On any error the old
-// one stays. It reports whether anything changed.
-func (e *engine) reload(embedded string, ls *listeners) (changed bool, err error) {
+// one stays. It returns what changed, nothing where the files are the same.
+func (e *engine) reload(embedded string, ls *listeners) (changes []string, err error) {
 	e.reloadMu.Lock()
 	defer e.reloadMu.Unlock()
 	old := e.current.Load()
@@ -144,15 +147,15 @@ func (e *engine) reload(embedded string, ls *listeners) (changed bool, err error
 	}()
 	p, err := old.policy.Reload(embedded)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	if p.Digest == old.policy.Digest {
 		e.metrics.Reloaded(true)
-		return false, nil
+		return nil, nil
 	}
 	next, err := e.build(p, old)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	defer func() {
 		if err != nil && next.upstream != old.upstream {
@@ -161,13 +164,13 @@ func (e *engine) reload(embedded string, ls *listeners) (changed bool, err error
 	}()
 	added, err := ls.prepare(next.listen(e.mode))
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	if err := e.replaceLog(old.policy.Config.Log, p.Config.Log); err != nil {
 		for _, l := range added {
 			l.Close()
 		}
-		return false, err
+		return nil, err
 	}
 	e.current.Store(next)
 	ls.commit(next.listen(e.mode), added)
@@ -175,14 +178,15 @@ func (e *engine) reload(embedded string, ls *listeners) (changed bool, err error
 		old.upstream.Close()
 	}
 	e.metrics.Reloaded(true)
-	e.log.Info("policy reloaded", "policy", p.Source(), "changes", strings.Join(difference(old.policy.Config, p.Config), "; "))
+	changes = difference(old.policy, p)
+	e.log.Info("policy reloaded", "policy", p.Source(), "changes", strings.Join(changes, "; "))
 	for _, w := range p.Warnings {
 		e.log.Warn("policy", "warning", w.String())
 	}
 	if keys := needRestart(old.policy.Config, p.Config); len(keys) > 0 {
 		e.log.Warn("these keys take effect at the next start", "keys", strings.Join(keys, " "))
 	}
-	return true, nil
+	return changes, nil
 }
 
 // replaceLog opens the access log that the policy now names, if it is another,
@@ -206,29 +210,9 @@ func (e *engine) replaceLog(was, is accesslog.Config) error {
 }
 
 // difference says in a few words what a reload changes.
-func difference(a, b policy.Config) []string {
-	var out []string
-	names := func(rules []acl.RuleConfig) map[string]acl.RuleConfig {
-		m := map[string]acl.RuleConfig{}
-		for _, r := range rules {
-			m[r.Name] = r
-		}
-		return m
-	}
-	was, is := names(a.ACL.Rules), names(b.ACL.Rules)
-	for _, r := range b.ACL.Rules {
-		if old, ok := was[r.Name]; !ok && r.Name != "" {
-			out = append(out, fmt.Sprintf("rule %q added", r.Name))
-		} else if ok && r.Name != "" && !reflect.DeepEqual(old, r) {
-			out = append(out, fmt.Sprintf("rule %q changed", r.Name))
-		}
-	}
-	for _, r := range a.ACL.Rules {
-		if _, ok := is[r.Name]; !ok && r.Name != "" {
-			out = append(out, fmt.Sprintf("rule %q removed", r.Name))
-		}
-	}
-	va, vb := reflect.ValueOf(a), reflect.ValueOf(b)
+func difference(a, b *policy.Policy) []string {
+	out := a.ACL.Difference(b.ACL)
+	va, vb := reflect.ValueOf(a.Config), reflect.ValueOf(b.Config)
 	for i := range va.NumField() {
 		if !reflect.DeepEqual(va.Field(i).Interface(), vb.Field(i).Interface()) {
 			out = append(out, va.Type().Field(i).Tag.Get("toml")+" changed")

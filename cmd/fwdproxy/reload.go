@@ -22,10 +22,16 @@ keeps the policy that it has.`,
 				// The proxy would refuse it as well, and say no more.
 				return err
 			}
-			if err := adminCall(p, http.MethodPost, "/api/reload", nil, &struct{}{}); err != nil {
+			var done struct {
+				Changes []string `json:"changes"`
+			}
+			if err := adminCall(p, http.MethodPost, "/api/reload", nil, &done); err != nil {
 				return err
 			}
 			fmt.Fprintln(cmd.OutOrStdout(), "reloaded")
+			for _, change := range done.Changes {
+				fmt.Fprintln(cmd.OutOrStdout(), "  "+change)
+			}
 			return nil
 		},
 	}

@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 //
 //	origin FILE          start a scripted origin: $ORIGIN is its address, $OPORT its port
 //	expand FILE          replace $VARIABLES in a file of the script
-//	(in every script) $APORT is a free port
+//	(in every script) $APORT is a free port, $EXAMPLES the folder of examples
 //	proxy ARGS...        start fwdproxy with these arguments: $PROXY and $ADMIN are where it listens;
 //	                     its access log goes to access.log, its messages to proxy.log
 //	seen N METHOD PATH   the origin was asked exactly N times
@@ -57,6 +57,11 @@ func TestScripts(t *testing.T) {
 			// from ours.
 			e.Setenv("no_proxy", "")
 			e.Setenv("HOME", e.WorkDir)
+			examples, err := filepath.Abs("../../examples")
+			if err != nil {
+				return err
+			}
+			e.Setenv("EXAMPLES", examples)
 			port, err := freePort()
 			e.Setenv("APORT", port)
 			return err

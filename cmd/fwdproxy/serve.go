@@ -23,6 +23,7 @@ import (
 
 	"fwdproxy"
 	"fwdproxy/accesslog"
+	"fwdproxy/acl"
 	"fwdproxy/admin"
 	"fwdproxy/cache/store"
 	"fwdproxy/forward"
@@ -188,6 +189,7 @@ func (s *server) startAdmin(c admin.Config) error {
 			Reload:   s.reloadNow,
 			Explain:  func(r *http.Request) (any, error) { return s.explainRequest(r) },
 			Info:     s.info,
+			Rules:    func() any { return s.current.Load().policy.ACL.Rules() },
 			Purge:    func(r *http.Request) (any, error) { return s.purge(r) },
 		}),
 		ReadHeaderTimeout: 10 * time.Second,
@@ -214,6 +216,7 @@ func (s *server) registerGauges(memory *store.Memory) {
 	gauge("fwdproxy_cache_entries", "Entries in the memory cache: responses and their segments.", func() float64 { return float64(memory.Stats().Entries) })
 	gauge("fwdproxy_cache_bytes", "Bytes that the memory cache has allocated for entries.", func() float64 { return float64(memory.Stats().Bytes) })
 	gauge("fwdproxy_policy_loaded_timestamp_seconds", "When the policy in force was loaded.", func() float64 { return float64(s.current.Load().loaded.Unix()) })
+	s.registry.MustRegister(ruleMetrics(func() *acl.Engine { return s.current.Load().policy.ACL }))
 	s.registry.MustRegister(parentGauge(func() []upstream.ParentState { return s.current.Load().upstream.Parents() }))
 	s.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "fwdproxy_log_dropped_total", Help: "Access log records dropped because the sink did not take them.",
@@ -280,7 +283,7 @@ func (s *server) run() error {
 	ctx, stopWatching := context.WithCancel(context.Background())
 	defer stopWatching()
 	if s.current.Load().policy.File != "" {
-		err := policy.Watch(ctx, func() []string { return s.current.Load().policy.Files() }, func() { _ = s.reloadNow() })
+		err := policy.Watch(ctx, func() []string { return s.current.Load().policy.Files() }, func() { _, _ = s.reloadNow() })
 		if err != nil {
 			s.log.Warn("the policy file is not watched; send SIGHUP after a change", "error", err)
 		}
@@ -301,20 +304,20 @@ func (s *server) run() error {
 					s.log.Error("cannot reopen the access log", "error", err)
 				}
 			})
-			_ = s.reloadNow() // which reports its own error
+			_, _ = s.reloadNow() // which reports its own error
 		}
 	}
 }
 
-func (s *server) reloadNow() error {
+func (s *server) reloadNow() (changes []string, err error) {
 	if s.current.Load().policy.File == "" {
-		return errNoPolicyFile
+		return nil, errNoPolicyFile
 	}
-	changed, err := s.reload(fwdproxy.DefaultPolicy, s.listeners)
-	if changed {
+	changes, err = s.reload(fwdproxy.DefaultPolicy, s.listeners)
+	if len(changes) > 0 {
 		s.noteOwnAddrs()
 	}
-	return err
+	return changes, err
 }
 
 func (s *server) readiness() error {

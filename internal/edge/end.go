@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"runtime/debug"
 
+	"fwdproxy/accesslog"
+	"fwdproxy/acl"
 	"fwdproxy/internal/fault"
 )
 
@@ -39,8 +41,8 @@ func (x *Exchange) End() {
 	} else {
 		x.rec.NextHop = "NONE"
 	}
-	if v := x.verdict.Load(); v != nil && x.rec.Verdict == "" {
-		x.rec.Rule, x.rec.Verdict = v.Rule, v.Action.String()
+	if v := x.verdict.Load(); v != nil {
+		x.noteVerdict(*v)
 	}
 	x.door.Log(&x.rec)
 	if cut {
@@ -48,6 +50,20 @@ func (x *Exchange) End() {
 			x.w.reset()
 		}
 		panic(http.ErrAbortHandler)
+	}
+}
+
+// noteVerdict logs and counts the latest verdict. One that still waits for an
+// address, and refused nothing, decided nothing.
+func (x *Exchange) noteVerdict(v acl.Verdict) {
+	if x.rec.Verdict == "" {
+		x.rec.Rule, x.rec.Verdict = v.Rule, v.Action.String()
+	}
+	if v.Shadow.Rule != "" {
+		x.rec.Shadow, x.rec.ShadowVerdict = v.Shadow.Rule, v.Shadow.Action.String()
+	}
+	if !v.Pending || x.rec.Tag == accesslog.TagDenied {
+		x.door.ACL.Count(v, x.start)
 	}
 }
 

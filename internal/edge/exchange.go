@@ -145,7 +145,7 @@ func unknownExpectation(s string) bool { return !strings.EqualFold(s, "100-conti
 // decided for each address before it is used.
 func (x *Exchange) Decide(t target.Target) error {
 	x.target = t
-	j := x.door.Judge(x.rec.Client.Addr(), x.r.Method, t)
+	j := x.door.Judge(Question(x.r, t, x.start))
 	x.verdict.Store(&j.Verdict)
 	if j.Err != nil {
 		return j.Err

@@ -1,9 +1,12 @@
 package edge
 
 import (
+	"cmp"
+	"net"
 	"net/http"
 	"net/netip"
 	"strconv"
+	"time"
 
 	"fwdproxy/acl"
 	"fwdproxy/internal/fault"
@@ -27,52 +30,97 @@ type Judgement struct {
 // hangs on an address stays refused.
 const modeReverse = "reverse"
 
-// Judge decides whether the client may reach the target with the method.
-func (d *Door) Judge(client netip.Addr, method string, t target.Target) Judgement {
-	q := acl.Request{Client: client, Method: method, Host: t.Host, HostAddr: t.Addr, Port: t.Port}
+// Question returns what the policy is asked about a request to the target that
+// net/http has read.
+func Question(r *http.Request, t target.Target, now time.Time) acl.Request {
+	q := acl.Request{Client: ClientAddr(r), Method: r.Method, Host: t.Host, HostAddr: t.Addr, Port: t.Port,
+		Header: r.Header, Listen: ListenAddr(r), Now: now}
+	if r.Method != http.MethodConnect {
+		q.Scheme, q.Path, q.Query = t.Scheme, r.URL.EscapedPath(), r.URL.RawQuery
+		if q.Path == "" {
+			q.Path = "/"
+		}
+	}
+	return q
+}
+
+// ListenAddr returns the address that the request's client connected to; the
+// zero AddrPort when it is not known.
+func ListenAddr(r *http.Request) netip.AddrPort {
+	switch a := r.Context().Value(http.LocalAddrContextKey).(type) {
+	case *net.TCPAddr:
+		return netip.AddrPortFrom(a.AddrPort().Addr().Unmap(), a.AddrPort().Port())
+	case net.Addr:
+		at, _ := netip.ParseAddrPort(a.String())
+		return at
+	}
+	return netip.AddrPort{}
+}
+
+// Judge decides about a request, of which no address is known yet unless its
+// host is one.
+func (d *Door) Judge(q acl.Request) Judgement {
 	v := d.ACL.Decide(q)
 	if v.Action != acl.Allow && (!v.Pending || d.Mode == modeReverse) {
-		return Judgement{Verdict: v, Err: denied(v)}
+		return Judgement{Verdict: v, Err: denied(v, &q)}
 	}
-	if method == http.MethodConnect && !d.Tunnel.Allows(t.Port) {
+	if q.Method == http.MethodConnect && !d.Tunnel.Allows(q.Port) {
 		return Judgement{Verdict: v, Err: &fault.Error{Kind: fault.RequestDenied, Rule: "forward.tunnel.ports",
-			Details: "CONNECT to port " + strconv.Itoa(int(t.Port)) + " is not allowed"}}
+			Details: "CONNECT to port " + strconv.Itoa(int(q.Port)) + " is not allowed"}}
 	}
 	j := Judgement{Verdict: v, Address: func(a netip.AddrPort) (acl.Verdict, error) {
 		if a == hop.Unknown {
-			return v, d.unknown(v)
+			return v, d.unknown(v, &q)
 		}
 		if d.Guard != nil {
 			if err := d.Guard(a); err != nil {
 				return v, err
 			}
 		}
-		if !v.Pending {
+		if !v.Pending && !v.ShadowPending {
 			return v, nil
 		}
 		q := q
 		q.Addr = a.Addr().Unmap()
 		v := d.ACL.Decide(q)
 		if v.Pending || v.Action != acl.Allow {
-			return v, denied(v)
+			return v, denied(v, &q)
 		}
 		return v, nil
 	}}
-	if t.Addr.IsValid() {
-		j.Verdict, j.Err = j.Address(netip.AddrPortFrom(t.Addr, t.Port))
+	if q.HostAddr.IsValid() {
+		j.Verdict, j.Err = j.Address(netip.AddrPortFrom(q.HostAddr, q.Port))
 	}
 	return j
 }
 
 // unknown decides where only a parent proxy learns the address: what hangs on
 // it stays refused, and everything where no such parent is in the policy.
-func (d *Door) unknown(v acl.Verdict) error {
+func (d *Door) unknown(v acl.Verdict, q *acl.Request) error {
 	if v.Pending || !d.Unresolved {
-		return denied(v)
+		return denied(v, q)
 	}
 	return nil
 }
 
-func denied(v acl.Verdict) error {
-	return &fault.Error{Kind: fault.RequestDenied, Rule: v.Rule, Details: "the proxy's policy does not allow it"}
+// denied returns the refusal that the verdict's rule wants.
+func denied(v acl.Verdict, q *acl.Request) error {
+	f := &fault.Error{Kind: fault.RequestDenied, Rule: v.Rule, Details: "the proxy's policy does not allow it"}
+	a := v.Answer
+	if a == nil {
+		return f
+	}
+	f.Status, f.Details = a.Status, cmp.Or(a.Message, f.Details)
+	if q.Path == "" {
+		return f // a tunnel
+	}
+	t := target.Target{Scheme: q.Scheme, Host: q.Host, Addr: q.HostAddr, Port: q.Port}
+	asked := t.Origin() + q.Path
+	if q.Query != "" {
+		asked += "?" + q.Query
+	}
+	if f.Location = a.Redirect(asked, q.Host); f.Location != "" {
+		f.Status = http.StatusFound
+	}
+	return f
 }

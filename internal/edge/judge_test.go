@@ -1,10 +1,14 @@
 package edge
 
 import (
+	"context"
 	"errors"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"testing"
+	"time"
 
 	"fwdproxy/acl"
 	"fwdproxy/internal/fault"
@@ -20,6 +24,10 @@ func mustTarget(t *testing.T, authority string) target.Target {
 		t.Fatal(err)
 	}
 	return to
+}
+
+func question(client netip.Addr, method string, t target.Target) acl.Request {
+	return acl.Request{Client: client, Method: method, Host: t.Host, HostAddr: t.Addr, Port: t.Port, Scheme: t.Scheme, Path: "/"}
 }
 
 var someClient = netip.MustParseAddr("192.0.2.200")
@@ -60,7 +68,7 @@ func TestAnAddressThatOnlyAParentKnowsIsForNothingThatHangsOnIt(t *testing.T) {
 	for _, unresolved := range []bool{false, true} {
 		d := &Door{ACL: rules, Unresolved: unresolved, Guard: func(netip.AddrPort) error { return errors.New("the guard is asked about an address that nobody knows") }}
 		for host, want := range map[string]bool{"a.test:80": unresolved, "a.test:8080": false} {
-			j := d.Judge(someClient, http.MethodGet, mustTarget(t, host))
+			j := d.Judge(question(someClient, http.MethodGet, mustTarget(t, host)))
 			if j.Err != nil {
 				t.Fatal(j.Err)
 			}
@@ -109,7 +117,7 @@ func TestWhatHangsOnTheAddressIsDecidedForEachAddress(t *testing.T) {
 		"an address as host, and the guard":            {"GET", "127.0.0.1", nil, []string{"destination_ip_prohibited guard"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := verdictOf(d.Judge(someClient, tt.method, mustTarget(t, tt.host)), tt.addrs...)
+			got := verdictOf(d.Judge(question(someClient, tt.method, mustTarget(t, tt.host))), tt.addrs...)
 			for i := range tt.want {
 				if i >= len(got) || got[i] != tt.want[i] {
 					t.Fatalf("got  %q\nwant %q", got, tt.want)
@@ -123,7 +131,7 @@ func TestTheGuardIsAskedEvenWhereTheRulesSaidYes(t *testing.T) {
 	refused := errors.New("refused")
 	var asked []netip.AddrPort
 	d := &Door{Mode: "forward", ACL: anything(t), Guard: func(a netip.AddrPort) error { asked = append(asked, a); return refused }}
-	j := d.Judge(someClient, "GET", mustTarget(t, "a.test:81"))
+	j := d.Judge(question(someClient, "GET", mustTarget(t, "a.test:81")))
 	if j.Err != nil || j.Verdict.Pending {
 		t.Fatalf("the name alone: %+v", j)
 	}
@@ -133,7 +141,7 @@ func TestTheGuardIsAskedEvenWhereTheRulesSaidYes(t *testing.T) {
 	if len(asked) != 1 || asked[0] != addrPort("192.0.2.1:81") {
 		t.Errorf("asked about %v", asked)
 	}
-	if j := d.Judge(someClient, "GET", mustTarget(t, "192.0.2.1:82")); !errors.Is(j.Err, refused) || asked[1] != addrPort("192.0.2.1:82") {
+	if j := d.Judge(question(someClient, "GET", mustTarget(t, "192.0.2.1:82"))); !errors.Is(j.Err, refused) || asked[1] != addrPort("192.0.2.1:82") {
 		t.Errorf("an address as host: %v, asked about %v", j.Err, asked)
 	}
 }
@@ -141,19 +149,19 @@ func TestTheGuardIsAskedEvenWhereTheRulesSaidYes(t *testing.T) {
 func TestAPolicyThatSaysNothingRefuses(t *testing.T) {
 	for _, client := range []netip.Addr{someClient, {}} {
 		d := &Door{Mode: "forward", ACL: &acl.Engine{}}
-		if j := d.Judge(client, "GET", mustTarget(t, "a.test")); j.Err == nil || j.Address != nil {
+		if j := d.Judge(question(client, "GET", mustTarget(t, "a.test"))); j.Err == nil || j.Address != nil {
 			t.Errorf("%v: %+v", client, j)
 		}
 	}
 	d := &Door{Mode: "forward", ACL: anything(t)}
-	if j := d.Judge(netip.Addr{}, "GET", mustTarget(t, "a.test")); j.Err == nil {
+	if j := d.Judge(question(netip.Addr{}, "GET", mustTarget(t, "a.test"))); j.Err == nil {
 		t.Error("a client without an address gets through")
 	}
 }
 
 func TestARefusalNamesItsRule(t *testing.T) {
 	d := &Door{Mode: "forward", ACL: rules(t, acl.RuleConfig{Name: "no social", To: []string{".social.test"}, Action: "deny"})}
-	f := fault.From(d.Judge(someClient, "GET", mustTarget(t, "www.social.test")).Err)
+	f := fault.From(d.Judge(question(someClient, "GET", mustTarget(t, "www.social.test"))).Err)
 	if f.Kind != fault.RequestDenied || f.Rule != "no social" || f.HTTPStatus() != http.StatusForbidden {
 		t.Errorf("%+v", f)
 	}
@@ -165,15 +173,36 @@ func TestBeforeServersOfOnesOwnAnAddressRuleThatWaitsRefuses(t *testing.T) {
 	d := &Door{Mode: "reverse", ACL: rules(t,
 		acl.RuleConfig{Name: "that net", From: []string{"192.0.2.0/24"}, To: []string{"198.51.100.0/24"}, Action: "deny"},
 		acl.RuleConfig{Name: "all", Action: "allow"})}
-	j := d.Judge(someClient, "GET", mustTarget(t, "a.test"))
+	j := d.Judge(question(someClient, "GET", mustTarget(t, "a.test")))
 	if f := fault.From(j.Err); j.Err == nil || f.Rule != "that net" {
 		t.Errorf("who the rule is about: %v", j.Err)
 	}
-	j = d.Judge(netip.MustParseAddr("203.0.113.1"), "GET", mustTarget(t, "a.test"))
+	j = d.Judge(question(netip.MustParseAddr("203.0.113.1"), "GET", mustTarget(t, "a.test")))
 	if j.Err != nil || j.Verdict.Rule != "all" {
 		t.Errorf("who it is not about: %v", j.Err)
 	}
 	if _, err := j.Address(addrPort("198.51.100.7:80")); err != nil {
 		t.Errorf("the peer of the pool: %v", err)
+	}
+}
+
+func TestThePolicyIsAskedAboutTheRequestAsItWasSent(t *testing.T) {
+	r := httptest.NewRequest("GET", "http://a.test/x%2fy//?q=%61", nil)
+	r.RemoteAddr = "[::ffff:192.0.2.200]:4000"
+	r.Header.Set("User-Agent", "x/1")
+	r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, net.Addr(&net.TCPAddr{IP: net.ParseIP("192.0.2.1"), Port: 3128})))
+	now := time.Unix(1, 0)
+	q := Question(r, mustTarget(t, "a.test"), now)
+	if q.Client != someClient || q.Scheme != "http" || q.Path != "/x%2fy//" || q.Query != "q=%61" || q.Header["User-Agent"][0] != "x/1" ||
+		q.Listen != addrPort("192.0.2.1:3128") || q.Now != now || q.Port != 80 {
+		t.Errorf("%+v", q)
+	}
+	r = httptest.NewRequest("GET", "http://a.test", nil)
+	if q := Question(r, mustTarget(t, "a.test"), now); q.Path != "/" || q.Listen.IsValid() {
+		t.Errorf("without a path, from nowhere: %+v", q)
+	}
+	r = httptest.NewRequest("CONNECT", "a.test:443", nil)
+	if q := Question(r, mustTarget(t, "a.test:443"), now); q.Path != "" || q.Scheme != "" || q.Query != "" {
+		t.Errorf("of a tunnel nothing but the destination is known: %+v", q)
 	}
 }

@@ -84,11 +84,12 @@ var status = map[Kind]int{
 
 // Error is a failure or refusal of one request.
 type Error struct {
-	Kind    Kind
-	Status  int    // 0: the kind's own
-	Rule    string // the policy rule that refused, when one did
-	Details string // one sentence for the client; no internal addresses, no secrets
-	Err     error  // the cause, for the log alone
+	Kind     Kind
+	Status   int    // 0: the kind's own
+	Rule     string // the policy rule that refused, when one did
+	Location string // where a client is sent instead, an absolute URL; "" for nowhere
+	Details  string // one sentence for the client; no internal addresses, no secrets
+	Err      error  // the cause, for the log alone
 }
 
 // New returns an Error whose cause is for the log and whose details are for

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Page is a rendered Error: what a front door writes, whole.
@@ -28,7 +30,11 @@ func Render(e *Error, name string, accept []string, requestID string) Page {
 	if view.What == "" {
 		view.What = strings.ReplaceAll(string(e.Kind), "_", " ")
 	}
-	view.What = strings.ToUpper(view.What[:1]) + view.What[1:] + "."
+	first, size := utf8.DecodeRuneInString(view.What)
+	view.What = string(unicode.ToUpper(first)) + view.What[size:]
+	if !strings.ContainsRune(".!?", rune(view.What[len(view.What)-1])) {
+		view.What += "."
+	}
 	var b bytes.Buffer
 	kind := "text/plain; charset=utf-8"
 	if prefersHTML(accept) {
@@ -46,6 +52,9 @@ func Render(e *Error, name string, accept []string, requestID string) Page {
 	p.Header.Set("Cache-Control", "no-store")
 	p.Header.Set("X-Content-Type-Options", "nosniff")
 	p.Header.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+	if e.Location != "" {
+		p.Header.Set("Location", e.Location)
+	}
 	p.Header.Set("Proxy-Status", e.ProxyStatus(name))
 	return p
 }
@@ -85,7 +94,7 @@ func sfString(s string) string {
 
 func title(status int) string {
 	switch status {
-	case http.StatusForbidden:
+	case http.StatusForbidden, http.StatusFound:
 		return "This request is not allowed"
 	case http.StatusLoopDetected:
 		return "This request came back to the proxy"
