@@ -9,16 +9,19 @@ import (
 	"net/netip"
 	"sync"
 	"syscall"
+
+	"fwdproxy/http1"
 )
 
-// limitListener hands out a connection only while a place is free. It hands out the plain
-// connections, so that splice(2) and sendfile(2) still see them; a place is
-// given back through release, by the server's ConnState.
+// limitListener hands out a connection, framed, only while a place is free; a
+// place is given back by the server's ConnState.
 type limitListener struct {
 	net.Listener
-	places chan struct{}
-	once   sync.Once
-	closed chan struct{}
+	framing *http1.Server
+	clients *clients
+	places  chan struct{}
+	once    sync.Once
+	closed  chan struct{}
 }
 
 func (l *limitListener) Accept() (net.Conn, error) {
@@ -30,7 +33,10 @@ func (l *limitListener) Accept() (net.Conn, error) {
 	}
 	select {
 	case l.places <- struct{}{}:
-		return c, nil
+		if !l.clients.begin(c, l.framing.Limits().ConnectionsPerClient) {
+			return l.framing.WrapOverLimit(c), nil
+		}
+		return l.framing.Wrap(c), nil
 	case <-l.closed:
 		c.Close()
 		return nil, net.ErrClosed
@@ -45,20 +51,24 @@ func (l *limitListener) Close() error {
 // listeners is the set of addresses one http.Server serves, which a reload can
 // change. Its zero value is not usable.
 type listeners struct {
-	srv    *http.Server
-	places chan struct{}
-	key    string // in the policy, for errors
-	failed chan<- error
+	srv     *http.Server
+	framing *http1.Server
+	clients *clients
+	places  chan struct{}
+	key     string // in the policy, for errors
+	failed  chan<- error
 
 	mu   sync.Mutex
 	open map[string]*limitListener
 }
 
-func newListeners(srv *http.Server, connections int, key string, failed chan<- error) *listeners {
-	ls := &listeners{srv: srv, places: make(chan struct{}, connections), key: key, failed: failed, open: map[string]*limitListener{}}
-	srv.ConnState = func(_ net.Conn, state http.ConnState) {
+func newListeners(srv *http.Server, framing *http1.Server, connections int, key string, failed chan<- error) *listeners {
+	ls := &listeners{srv: srv, framing: framing, clients: &clients{open: map[netip.Prefix]int{}}, places: make(chan struct{}, connections), key: key, failed: failed, open: map[string]*limitListener{}}
+	srv.ConnState = func(c net.Conn, state http.ConnState) {
+		http1.ConnState(c, state)
 		if state == http.StateClosed || state == http.StateHijacked {
 			<-ls.places
+			ls.clients.end(c)
 		}
 	}
 	return ls
@@ -85,7 +95,7 @@ func (ls *listeners) prepare(addrs []string) (added map[string]*limitListener, e
 			}
 			return nil, listenError(ls.key, a, err)
 		}
-		added[a] = &limitListener{Listener: l, places: ls.places, closed: make(chan struct{})}
+		added[a] = &limitListener{Listener: l, framing: ls.framing, clients: ls.clients, places: ls.places, closed: make(chan struct{})}
 	}
 	return added, nil
 }

@@ -4,9 +4,13 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"fwdproxy/http1"
+	"fwdproxy/internal/edge"
 )
 
 // serving returns listeners that answer "ok" and the address of the first.
@@ -14,7 +18,7 @@ func serving(t *testing.T, connections int) (*listeners, string) {
 	t.Helper()
 	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "ok") })}
 	t.Cleanup(func() { srv.Close() })
-	ls := newListeners(srv, connections, "forward.listen", make(chan error, 1))
+	ls := newListeners(srv, testFraming(), connections, "forward.listen", make(chan error, 1))
 	listenOn(t, ls, "127.0.0.1:0")
 	return ls, ls.addrs()[0].String()
 }
@@ -133,5 +137,16 @@ func TestWhenOneAddressIsTakenNoneIsOpenedAndTheErrorNamesTheKey(t *testing.T) {
 	}
 	if got := ask(t, dial(t, addr)); !strings.HasSuffix(got, "ok") {
 		t.Errorf("the old listener answers %q", got)
+	}
+}
+
+// testFraming refuses without a policy.
+func testFraming() *http1.Server {
+	limits := edge.DefaultLimits()
+	return &http1.Server{
+		Limits: func() *edge.Limits { return &limits },
+		Refuse: func(q edge.Refused) []byte {
+			return []byte("HTTP/1.1 " + strconv.Itoa(q.Err.HTTPStatus()) + " Refused\r\nConnection: close\r\n\r\n")
+		},
 	}
 }

@@ -233,9 +233,6 @@ func needRestart(a, b policy.Config) []string {
 	}{
 		{"cache.memory", a.Cache.Memory != b.Cache.Memory},
 		{"admin.listen", a.Admin.Listen != b.Admin.Listen},
-		{"limits.header_size", a.Limits.HeaderSize != b.Limits.HeaderSize},
-		{"limits.header_timeout", a.Limits.HeaderTimeout != b.Limits.HeaderTimeout},
-		{"limits.idle_timeout", a.Limits.IdleTimeout != b.Limits.IdleTimeout},
 		{"limits.connections", a.Limits.Connections != b.Limits.Connections},
 	} {
 		if k.changed {

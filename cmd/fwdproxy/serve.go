@@ -27,6 +27,7 @@ import (
 	"fwdproxy/admin"
 	"fwdproxy/cache/store"
 	"fwdproxy/forward"
+	"fwdproxy/http1"
 	"fwdproxy/internal/edge"
 	"fwdproxy/policy"
 	"fwdproxy/reverse"
@@ -130,8 +131,8 @@ func start(mode string, p *policy.Policy, stdout, stderr io.Writer) (*server, er
 		return nil, err
 	}
 	s.current.Store(first)
-	s.front = s.frontServer(c.Limits)
-	s.listeners = newListeners(s.front, c.Limits.Connections, mode+".listen", s.failed)
+	s.front = s.frontServer()
+	s.listeners = newListeners(s.front, s.framing(), c.Limits.Connections, mode+".listen", s.failed)
 	added, err := s.listeners.prepare(first.listen(mode))
 	if err == nil {
 		err = s.startAdmin(c.Admin)
@@ -152,7 +153,16 @@ func start(mode string, p *policy.Policy, stdout, stderr io.Writer) (*server, er
 	return s, nil
 }
 
-func (s *server) frontServer(l edge.Limits) *http.Server {
+// framing is what stands before net/http on each connection, under the policy
+// in force.
+func (s *server) framing() *http1.Server {
+	return &http1.Server{
+		Limits: func() *edge.Limits { return &s.current.Load().door.Limits },
+		Refuse: func(q edge.Refused) []byte { return s.current.Load().door.Refuse(q) },
+	}
+}
+
+func (s *server) frontServer() *http.Server {
 	var handler http.Handler
 	if s.mode == modeReverse {
 		handler = reverse.New(func() *reverse.Settings { return s.current.Load().reverse })
@@ -160,11 +170,10 @@ func (s *server) frontServer(l edge.Limits) *http.Server {
 		handler = forward.New(func() *forward.Settings { return s.current.Load().forward })
 	}
 	return &http.Server{
-		Handler:           handler,
-		ReadHeaderTimeout: l.HeaderTimeout.D(),
-		IdleTimeout:       l.IdleTimeout.D(),
-		// net/http allows 4096 bytes more than it is told.
-		MaxHeaderBytes:               int(l.HeaderSize) - 4096,
+		// Sizes and times are http1's to limit, which lets nothing through that
+		// net/http would refuse.
+		Handler:                      handler,
+		MaxHeaderBytes:               2 << 20,
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     errorLog(s.log),
 	}

@@ -67,6 +67,8 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		b.err = &fault.Error{Kind: fault.RequestError, Status: http.StatusRequestTimeout,
 			Details: "the request's body paused for longer than limits.body_timeout allows", Err: err}
+	case errors.As(err, new(*fault.Error)):
+		b.err = err // of the framing, which says more
 	case err != nil:
 		b.err = fault.New(fault.RequestError, "the request's body ended early or is malformed", err)
 	}

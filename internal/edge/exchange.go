@@ -84,8 +84,8 @@ func (d *Door) Begin(w http.ResponseWriter, r *http.Request) *Exchange {
 		UserAgent: r.UserAgent(),
 		Tag:       accesslog.TagNone,
 	}
-	// net/http drops the Transfer-Encoding of an HTTP/1.0 request without a word,
-	// and would read the body as the next request (RFC 9112, Section 6.1).
+	// A proxy keeps no connection open with an HTTP/1.0 client (RFC 9112, Section
+	// 9.3).
 	x.w.last = !r.ProtoAtLeast(1, 1)
 	if r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 {
 		// Else net/http would read the rest of the body away from whoever reads it,

@@ -15,17 +15,22 @@ func TestTheDefaultLimitsAreRightAndBoundEverything(t *testing.T) {
 
 func TestALimitThatProtectsNobodyIsAProblem(t *testing.T) {
 	for key, set := range map[string][]func(*Limits){
-		// 4 KiB is what net/http adds: told zero, it would allow a megabyte.
 		"limits.header_size": {func(l *Limits) { l.HeaderSize = 0 }, func(l *Limits) { l.HeaderSize = 4 << 10 },
 			func(l *Limits) { l.HeaderSize = 8<<10 - 1 }, func(l *Limits) { l.HeaderSize = 1<<20 + 1 }},
-		"limits.header_count":   {func(l *Limits) { l.HeaderCount = 0 }, func(l *Limits) { l.HeaderCount = 15 }, func(l *Limits) { l.HeaderCount = 10001 }},
-		"limits.header_timeout": {func(l *Limits) { l.HeaderTimeout = 0 }, func(l *Limits) { l.HeaderTimeout = -1 }},
-		"limits.body_timeout":   {func(l *Limits) { l.BodyTimeout = 0 }},
-		"limits.write_timeout":  {func(l *Limits) { l.WriteTimeout = 0 }},
-		"limits.idle_timeout":   {func(l *Limits) { l.IdleTimeout = 0 }},
-		"limits.drain_timeout":  {func(l *Limits) { l.DrainTimeout = 0 }},
-		"limits.connections":    {func(l *Limits) { l.Connections = 0 }, func(l *Limits) { l.Connections = -1 }},
-		"limits.tunnels":        {func(l *Limits) { l.Tunnels = 0 }},
+		"limits.request_line":            {func(l *Limits) { l.RequestLine = 0 }, func(l *Limits) { l.RequestLine = 1<<20 + 1 }},
+		"limits.body_rate":               {func(l *Limits) { l.BodyRate = -1 }},
+		"limits.body_rate_window":        {func(l *Limits) { l.BodyRateWindow = 0 }},
+		"limits.half_close_timeout":      {func(l *Limits) { l.HalfCloseTimeout = 0 }},
+		"limits.requests_per_connection": {func(l *Limits) { l.RequestsPerConnection = -1 }},
+		"limits.connections_per_client":  {func(l *Limits) { l.ConnectionsPerClient = -1 }},
+		"limits.header_count":            {func(l *Limits) { l.HeaderCount = 0 }, func(l *Limits) { l.HeaderCount = 15 }, func(l *Limits) { l.HeaderCount = 10001 }},
+		"limits.header_timeout":          {func(l *Limits) { l.HeaderTimeout = 0 }, func(l *Limits) { l.HeaderTimeout = -1 }},
+		"limits.body_timeout":            {func(l *Limits) { l.BodyTimeout = 0 }},
+		"limits.write_timeout":           {func(l *Limits) { l.WriteTimeout = 0 }},
+		"limits.idle_timeout":            {func(l *Limits) { l.IdleTimeout = 0 }},
+		"limits.drain_timeout":           {func(l *Limits) { l.DrainTimeout = 0 }},
+		"limits.connections":             {func(l *Limits) { l.Connections = 0 }, func(l *Limits) { l.Connections = -1 }},
+		"limits.tunnels":                 {func(l *Limits) { l.Tunnels = 0 }},
 	} {
 		for i, f := range set {
 			l := DefaultLimits()
@@ -53,7 +58,7 @@ func TestTheBoundsOfALimitAreRight(t *testing.T) {
 }
 
 func TestEveryProblemOfTheLimitsIsReportedAtOnce(t *testing.T) {
-	if p := (Limits{}).Validate(); len(p) != 10 {
+	if p := (Limits{}).Validate(); len(p) != 13 {
 		t.Errorf("%d problems: %v", len(p), p)
 	}
 }

@@ -42,20 +42,17 @@ func (x *Exchange) Tunnel(server net.Conn, early []byte) {
 // to it and relays, if check, which may be nil, has nothing against it. What
 // either side sent early goes first.
 func (x *Exchange) relay(server tunnel.Side, status int, head []byte, check func(client net.Conn, early []byte) ([]byte, error)) {
-	conn, buffered, err := x.w.Hijack()
+	conn, early, err := x.w.takeOver()
 	if err != nil {
 		server.Conn.Close()
 		x.Fail(fault.New(fault.InternalError, "the connection cannot carry a tunnel", err))
 		return
 	}
 	x.rec.Tag, x.rec.Status = accesslog.TagTunnel, status
-	client := tunnel.Side{Conn: conn}
-	client.Early, err = peekAll(buffered.Reader)
-	if err == nil {
-		_ = conn.SetWriteDeadline(time.Now().Add(x.door.Limits.WriteTimeout.D()))
-		_, err = conn.Write(head)
-		_ = conn.SetWriteDeadline(time.Time{})
-	}
+	client := tunnel.Side{Conn: conn, Early: early}
+	_ = conn.SetWriteDeadline(time.Now().Add(x.door.Limits.WriteTimeout.D()))
+	_, err = conn.Write(head)
+	_ = conn.SetWriteDeadline(time.Time{})
 	if err != nil {
 		err = fault.New(clientGone, "", err)
 	} else if check != nil {
@@ -89,12 +86,3 @@ func (x *Exchange) noteBroken(err error) {
 }
 
 var errLifetime = errors.New("the tunnel was open for as long as forward.tunnel.lifetime allows")
-
-// peekAll returns what the reader holds already, reading nothing further.
-func peekAll(r interface {
-	Buffered() int
-	Peek(int) ([]byte, error)
-}) ([]byte, error) {
-	b, err := r.Peek(r.Buffered())
-	return append([]byte(nil), b...), err
-}

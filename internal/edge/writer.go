@@ -1,7 +1,6 @@
 package edge
 
 import (
-	"bufio"
 	"net"
 	"net/http"
 	"time"
@@ -84,14 +83,26 @@ func (w *Writer) Flush() {
 	}
 }
 
-// Hijack hands the connection over, with what was read from it beyond the
-// request's head.
-func (w *Writer) Hijack() (net.Conn, *bufio.ReadWriter, error) { return w.ctl.Hijack() }
+// takeOver takes the connection from net/http: the plain one, where something
+// stood before it, and what was read from it beyond the request.
+func (w *Writer) takeOver() (net.Conn, []byte, error) {
+	conn, buffered, err := w.ctl.Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	early, err := buffered.Reader.Peek(buffered.Reader.Buffered())
+	early = append([]byte(nil), early...)
+	if framed, ok := conn.(interface{ Unwrap() (net.Conn, []byte) }); ok {
+		plain, more := framed.Unwrap()
+		conn, early = plain, append(early, more...)
+	}
+	return conn, early, err
+}
 
 // reset breaks the connection so that the client sees it even where the end of
 // the connection is the end of the body, as for HTTP/1.0.
 func (w *Writer) reset() {
-	conn, _, err := w.Hijack()
+	conn, _, err := w.takeOver()
 	if err != nil {
 		return
 	}
