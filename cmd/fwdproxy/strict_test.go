@@ -29,10 +29,13 @@ func (q strictRequest) field(name string) string {
 }
 
 var (
-	strictStart = regexp.MustCompile(`^([!#$%&'*+.^_|~0-9A-Za-z\x60-]+) ([!-~\x80-\xff]+) HTTP/1\.1\r\n$`)
-	strictField = regexp.MustCompile("^([!#$%&'*+.^_`|~0-9A-Za-z-]+): ?((?:[!-~\\x80-\\xff](?:[ \\t!-~\\x80-\\xff]*[!-~\\x80-\\xff])?)?)\r\n$")
+	strictStart = regexp.MustCompile("^([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([^\\x00-\\x20\\x7f]+) HTTP/1\\.1\r\n$")
+	strictField = regexp.MustCompile("^([!#$%&'*+.^_`|~0-9A-Za-z-]+): ((?:[^\\x00-\\x20\\x7f](?:[^\\x00-\\x08\\x0a-\\x1f\\x7f]*[^\\x00-\\x20\\x7f])?)?)\r\n$")
 	strictChunk = regexp.MustCompile(`^([0-9a-f]{1,15})\r\n$`)
 )
+
+// errCut means that the connection broke off in the middle of a request.
+var errCut = errors.New("the request breaks off")
 
 // readStrict reads one request by the letter of RFC 9112, written apart from
 // the code it checks. io.EOF is the end between requests.
@@ -42,9 +45,12 @@ func readStrict(r *bufio.Reader) (strictRequest, error) {
 	if err == io.EOF && line == "" {
 		return q, io.EOF
 	}
+	if err != nil {
+		return q, errCut
+	}
 	m := strictStart.FindStringSubmatch(line)
 	if m == nil {
-		return q, fmt.Errorf("request line %q (%v)", line, err)
+		return q, fmt.Errorf("request line %q", line)
 	}
 	q.Method, q.Target = m[1], m[2]
 	if q.Fields, err = strictFields(r); err != nil {
@@ -73,13 +79,12 @@ func readStrict(r *bufio.Reader) (strictRequest, error) {
 			return q, fmt.Errorf("Content-Length %q", length)
 		}
 		body := make([]byte, n)
-		_, err = io.ReadFull(r, body)
+		if _, bad = io.ReadFull(r, body); bad != nil {
+			return q, errCut
+		}
 		q.Body = string(body)
 	}
-	if err != nil {
-		return q, errors.New("body: " + err.Error())
-	}
-	return q, nil
+	return q, err
 }
 
 func strictFields(r *bufio.Reader) ([]string, error) {
@@ -87,7 +92,7 @@ func strictFields(r *bufio.Reader) ([]string, error) {
 	for {
 		line, err := r.ReadString('\n')
 		if err != nil {
-			return nil, errors.New("the head ends early")
+			return nil, errCut
 		}
 		if line == "\r\n" {
 			return fields, nil
@@ -103,9 +108,12 @@ func strictFields(r *bufio.Reader) ([]string, error) {
 func strictChunks(r *bufio.Reader, q *strictRequest) error {
 	for {
 		line, err := r.ReadString('\n')
+		if err != nil {
+			return errCut
+		}
 		m := strictChunk.FindStringSubmatch(line)
 		if m == nil {
-			return fmt.Errorf("chunk %q (%v)", line, err)
+			return fmt.Errorf("chunk %q", line)
 		}
 		n, _ := strconv.ParseInt(m[1], 16, 64)
 		if n == 0 {
@@ -114,7 +122,7 @@ func strictChunks(r *bufio.Reader, q *strictRequest) error {
 		}
 		data := make([]byte, n+2)
 		if _, err := io.ReadFull(r, data); err != nil {
-			return err
+			return errCut
 		}
 		if string(data[n:]) != "\r\n" {
 			return fmt.Errorf("behind a chunk: %q", data[n:])

@@ -53,7 +53,7 @@ type byteOrigin struct {
 	seen []strictRequest
 }
 
-func newByteOrigin(t *testing.T, answer func(strictRequest) string) *byteOrigin {
+func newByteOrigin(t testing.TB, answer func(strictRequest) string) *byteOrigin {
 	o := &byteOrigin{}
 	o.addr = proxytest.Server(t, func(c net.Conn, r *bufio.Reader) {
 		in := bufio.NewReader(io.TeeReader(r, o))
@@ -64,7 +64,9 @@ func newByteOrigin(t *testing.T, answer func(strictRequest) string) *byteOrigin 
 			}
 			o.mu.Lock()
 			if err != nil {
-				o.bad = append(o.bad, err.Error())
+				if err != errCut {
+					o.bad = append(o.bad, err.Error())
+				}
 				o.mu.Unlock()
 				return
 			}
@@ -97,9 +99,18 @@ func fine(strictRequest) string {
 }
 
 // startWire runs the proxy in a mode. limits is more of [limits].
-func startWire(t *testing.T, mode, limits string, answer func(strictRequest) string) *wire {
+func startWire(t testing.TB, mode, limits string, answer func(strictRequest) string) *wire {
 	t.Helper()
-	w := &wire{origin: newByteOrigin(t, answer), log: &syncBuffer{}}
+	o := newByteOrigin(t, answer)
+	w := startWireBefore(t, mode, o.addr, limits)
+	w.origin = o
+	return w
+}
+
+// startWireBefore runs the proxy before another origin.
+func startWireBefore(t testing.TB, mode, origin string, limits ...string) *wire {
+	t.Helper()
+	w := &wire{log: &syncBuffer{}}
 	text := `
 [forward]
 listen = ["127.0.0.1:0"]
@@ -111,7 +122,7 @@ path = "/"
 pool = "app"
 [[pool]]
 name = "app"
-peers = ["` + w.origin.addr + `"]
+peers = ["` + origin + `"]
 [acl]
 default = "allow"
 private_destinations = "allow"
@@ -121,7 +132,7 @@ listen = ""
 header_size = "16KiB"
 request_line = "4KiB"
 header_count = 40
-` + limits
+` + strings.Join(limits, "")
 	file := filepath.Join(t.TempDir(), "policy.toml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -136,7 +147,7 @@ header_count = 40
 	}
 	t.Cleanup(func() { s.front.Close(); s.access.Close() })
 	w.addr = s.listeners.addrs()[0].String()
-	r := strings.NewReplacer("{B}", "http://"+w.origin.addr, "{H}", w.origin.addr)
+	r := strings.NewReplacer("{B}", "http://"+origin, "{H}", origin)
 	if mode == modeReverse {
 		r = strings.NewReplacer("{B}", "", "{H}", "www.site.test")
 	}
@@ -144,7 +155,7 @@ header_count = 40
 	return w
 }
 
-var statusLine = regexp.MustCompile(`HTTP/1\.1 (\d{3}) `)
+var statusLine = regexp.MustCompile(`HTTP/1\.[01] (\d{3}) `)
 
 // statuses returns the status of each answer in a reply whose bodies hold none.
 func statuses(reply string) string {

@@ -107,7 +107,7 @@ func Field(reply, name string) string {
 
 // Server is one that a test scripts byte by byte: serve gets each connection.
 // It returns the address.
-func Server(t *testing.T, serve func(c net.Conn, r *bufio.Reader)) string {
+func Server(t testing.TB, serve func(c net.Conn, r *bufio.Reader)) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
