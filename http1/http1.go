@@ -49,6 +49,9 @@ func (s *Server) WrapOverLimit(inner net.Conn) net.Conn {
 	return &Conn{Conn: inner, s: s, over: true}
 }
 
+// OverLimit reports whether WrapOverLimit made the connection.
+func (c *Conn) OverLimit() bool { return c.over }
+
 // ConnState must be called with every state that net/http reports.
 func ConnState(c net.Conn, state http.ConnState) {
 	if w, ok := c.(interface{ base() *Conn }); ok && state == http.StateIdle {

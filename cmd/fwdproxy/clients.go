@@ -12,14 +12,17 @@ type clients struct {
 	open map[netip.Prefix]int
 }
 
-// begin counts one more, also where that is more than limit allows, which it
-// reports; 0 allows any number. end must follow.
+// begin counts one more, unless that would pass limit; 0 allows any number.
+// When it returns true, end must follow.
 func (c *clients) begin(conn net.Conn, limit int) bool {
 	key := clientOf(conn)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if limit > 0 && c.open[key] >= limit {
+		return false
+	}
 	c.open[key]++
-	return limit == 0 || c.open[key] <= limit
+	return true
 }
 
 func (c *clients) end(conn net.Conn) {

@@ -68,7 +68,9 @@ func newListeners(srv *http.Server, framing *http1.Server, connections int, key 
 		http1.ConnState(c, state)
 		if state == http.StateClosed || state == http.StateHijacked {
 			<-ls.places
-			ls.clients.end(c)
+			if over, ok := c.(interface{ OverLimit() bool }); !ok || !over.OverLimit() {
+				ls.clients.end(c)
+			}
 		}
 	}
 	return ls
