@@ -65,7 +65,7 @@ func (h *parser) advance(b []byte, l *edge.Limits) (int, *fault.Error) {
 		case start == 0:
 			err = h.requestLine(b[:end])
 		case end == start:
-			return h.line, h.complete(b)
+			return h.line, h.complete()
 		default:
 			if h.fields++; h.fields > l.HeaderCount {
 				return 0, errHeadCount
@@ -253,7 +253,7 @@ func underscored(name []byte, odd string) *fault.Error {
 
 // complete holds the head as a whole against the rules (RFC 9112, Section 3.2,
 // 6.1 and 6.3).
-func (h *parser) complete([]byte) *fault.Error {
+func (h *parser) complete() *fault.Error {
 	switch {
 	case h.coding > 0 && h.lengths > 0:
 		return errLengthAndCoding

@@ -12,7 +12,6 @@ import (
 	"crypto/tls"
 	"net"
 	"net/http"
-	"time"
 
 	"fwdproxy/internal/edge"
 )
@@ -67,6 +66,3 @@ type tlsConn struct {
 
 // ConnectionState returns what the handshake agreed on.
 func (c *tlsConn) ConnectionState() tls.ConnectionState { return c.state() }
-
-// longAgo is a deadline that has passed.
-var longAgo = time.Unix(1, 0)
