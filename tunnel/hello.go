@@ -35,7 +35,7 @@ type Hello struct {
 func ReadHello(conn net.Conn, early []byte, deadline time.Time) (Hello, []byte, error) {
 	t := &tap{conn: conn, read: slices.Clone(early)}
 	_ = conn.SetReadDeadline(deadline)
-	defer conn.SetReadDeadline(time.Time{})
+	defer func() { _ = conn.SetReadDeadline(time.Time{}) }()
 	var h Hello
 	err := tls.Server(t, &tls.Config{GetConfigForClient: func(i *tls.ClientHelloInfo) (*tls.Config, error) {
 		h = Hello{TLS: true, ServerName: i.ServerName, ECH: slices.Contains(i.Extensions, extensionECH)}
