@@ -6,7 +6,8 @@ SHELL := /bin/sh
 TEST_PACKAGES := curl git gcc libc6-dev
 # Seconds, minutes or executions (as 5000x) for each fuzz target.
 FUZZTIME ?= 60s
-# What `make run` passes on, as in ARGS="--policy policy.toml".
+# What `make run` passes on, as in ARGS="--policy policy.toml", and `make conform`
+# to the test, as in ARGS="-conform.runs=reverse -conform.bin=bin/fwdproxy".
 ARGS ?=
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
@@ -55,7 +56,7 @@ vet: ## run go vet
 .PHONY: lint
 lint: ## run staticcheck, errcheck and go fix's modernizers, at the versions of tools/go.mod
 	$(TOOL) staticcheck ./...
-	$(TOOL) errcheck -ignoretests -exclude tools/errcheck.txt $$($(GO) list ./... | grep -v /proxytest)
+	$(TOOL) errcheck -ignoretests -exclude tools/errcheck.txt $$($(GO) list ./... | grep -v -e /proxytest -e /internal/conform)
 	@$(GO) fix -diff ./... || { echo 'to apply this: go fix ./...'; exit 1; }
 
 .PHONY: smoke
@@ -73,6 +74,10 @@ bench: ## run the benchmarks
 .PHONY: soak
 soak: ## 1000 clients for 60 seconds, with a reload every second
 	$(GO) test -tags soak -timeout 10m -run '^TestSoak$$' -v ./cmd/fwdproxy
+
+.PHONY: conform
+conform: ## play the public conformance cases for HTTP caches and print what fails
+	$(GO) test -count=1 -timeout 5m -run '^TestConform$$' -v ./cmd/fwdproxy -conform.runs=all $(ARGS)
 
 .PHONY: cover
 cover: deps ## write coverage.txt and print what the tests reach

@@ -37,7 +37,7 @@ const siblings = ``
 // helpers hold what tests share. They may import leaves, and only test files
 // import them.
 const helpers = `
-	internal/proxytest
+	internal/conform internal/proxytest
 `
 
 // importers names who alone may import a third-party module; a path that ends
