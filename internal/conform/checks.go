@@ -201,7 +201,9 @@ func checkBody(r *Request, id string, n int, res *Response) *Failure {
 	return nil
 }
 
-// checkLog judges what the origin was asked, once all responses are there.
+// checkLog judges what the origin was asked, once all responses are there. A
+// request that it should have been asked and was not is a failure only where a
+// check needs it.
 func checkLog(c *Case, log []entry, responses []*Response) *Failure {
 	next := 0
 	for i := range c.Requests {
@@ -209,13 +211,13 @@ func checkLog(c *Case, log []entry, responses []*Response) *Failure {
 		if r.ExpectedType == "cached" {
 			continue
 		}
-		if next >= len(log) {
-			if strings.HasSuffix(r.ExpectedType, "_validated") {
-				return fail(r.setup("expected_type"), n, "the request wasn't sent to the origin")
-			}
-			return &Failure{Broken, fmt.Sprintf("response %d: the request is not in the origin's log", n)}
+		var f *Failure
+		if next < len(log) {
+			f = checkEntry(r, n, &log[next], responses[i])
+		} else {
+			f = checkNoEntry(r, n)
 		}
-		if f := checkEntry(r, n, log[next], responses[i]); f != nil {
+		if f != nil {
 			return f
 		}
 		next++
@@ -223,14 +225,38 @@ func checkLog(c *Case, log []entry, responses []*Response) *Failure {
 	return nil
 }
 
-func checkEntry(r *Request, n int, e entry, res *Response) *Failure {
-	conditional := map[string]string{"etag_validated": "If-None-Match", "lm_validated": "If-Modified-Since"}[r.ExpectedType]
+// checkNoEntry judges a request that the origin was not asked.
+func checkNoEntry(r *Request, n int) *Failure {
+	switch {
+	case validator(r) != "":
+		return fail(r.setup("expected_type"), n, "the request wasn't sent to the origin")
+	case r.ExpectedType == "not_cached", len(r.ExpectedRequestHeaders) > 0, r.ExpectedMethod != "":
+		return &Failure{Broken, fmt.Sprintf("response %d: the request is not in the origin's log", n)}
+	}
+	return nil
+}
+
+// validator is the request field without which a request does not validate;
+// empty where it need not.
+func validator(r *Request) string {
+	switch r.ExpectedType {
+	case "etag_validated":
+		return "If-None-Match"
+	case "lm_validated":
+		return "If-Modified-Since"
+	}
+	return ""
+}
+
+// checkEntry judges a request in the log, and whether the response to it came
+// through unharmed.
+func checkEntry(r *Request, n int, e *entry, res *Response) *Failure {
 	if r.ExpectedType == "not_cached" && e.number != n {
 		return fail(r.setup("expected_type"), n, "the origin was asked %d instead", e.number)
 	}
-	if conditional != "" {
-		if _, ok := e.header.get(conditional); !ok {
-			return fail(r.setup("expected_type"), n, "the origin got no %s", conditional)
+	if name := validator(r); name != "" {
+		if _, ok := e.header.get(name); !ok {
+			return fail(r.setup("expected_type"), n, "the origin got no %s", name)
 		}
 	}
 	for _, want := range r.ExpectedRequestHeaders {

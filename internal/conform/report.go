@@ -68,7 +68,9 @@ func (r *Report) Failing() []string {
 }
 
 // Summary is the line of figures.
-func (r *Report) Summary() string { return fmt.Sprintf("required %v optimal %v", r.Score(Required), r.Score(Optimal)) }
+func (r *Report) Summary() string {
+	return fmt.Sprintf("required %v optimal %v", r.Score(Required), r.Score(Optimal))
+}
 
 // targeted is the group of RFC 9213, which the servers with published figures
 // do not implement.
