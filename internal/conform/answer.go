@@ -71,8 +71,7 @@ func finish(status Status, h head, numbers string, now int, q asked, body string
 	h.setDefault("Content-Type", "text/plain")
 	h.add("Request-Numbers", numbers)
 	h.setDefault("Date", dateAt(now, 0))
-	last := strings.EqualFold(q.header.value("Connection"), "close")
-	if _, ok := h.get("Connection"); !ok && last {
+	if _, ok := h.get("Connection"); !ok && closes(q.header) {
 		h.add("Connection", "close")
 	} else if !ok {
 		h.add("Connection", "keep-alive")
@@ -86,7 +85,7 @@ func finish(status Status, h head, numbers string, now int, q asked, body string
 		h.setDefault("Content-Length", strconv.Itoa(len(body)))
 	}
 	start := fmt.Sprintf("HTTP/1.1 %d %s", status.Code, status.Phrase)
-	return reply{bytes: append(encode(start, h), body...), last: last, untilClose: coded && body != ""}
+	return reply{bytes: append(encode(start, h), body...), untilClose: coded && body != ""}
 }
 
 // validates reports whether the request names a validator of the answer to

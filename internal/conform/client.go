@@ -2,6 +2,7 @@ package conform
 
 import (
 	"bufio"
+	"cmp"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -26,6 +27,8 @@ type Proxy struct {
 	// Origin is the origin's authority, which a forward proxy is told in each
 	// request; empty for a reverse proxy, which knows it.
 	Origin string
+
+	abort time.Duration // abortAfter, less in tests
 }
 
 // Response is what a client got.
@@ -127,8 +130,9 @@ func requestHead(c *Case, n int, host string, previous *Response) head {
 // exchange sends the bytes on a connection of their own, never twice, and
 // reads what comes back.
 func (p Proxy) exchange(method string, raw []byte) (*Response, error) {
-	deadline := time.Now().Add(abortAfter)
-	conn, err := net.DialTimeout("tcp", p.Addr, abortAfter)
+	abort := cmp.Or(p.abort, abortAfter)
+	deadline := time.Now().Add(abort)
+	conn, err := net.DialTimeout("tcp", p.Addr, abort)
 	if err != nil {
 		return nil, err
 	}

@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// transferEncodingWait is how long the origin leaves a connection open behind
-// a body that only its end delimits; the suite's own is idle for as long.
-const transferEncodingWait = 5 * time.Second
+// codedWait is how many seconds the origin leaves a connection open behind a
+// body that only its end delimits; the suite's own is idle for as long.
+const codedWait = 5
 
 // Origin is the suite's server: it answers each request of a case as the case
 // says, byte by byte, and logs what it was asked. It listens on loopback.
@@ -21,6 +21,7 @@ type Origin struct {
 	Addr string
 
 	listener net.Listener
+	second   time.Duration // a second of the data, less in tests
 
 	mu    sync.Mutex
 	runs  map[string]*run
@@ -52,7 +53,7 @@ func StartOrigin() (*Origin, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &Origin{Addr: l.Addr().String(), listener: l, runs: map[string]*run{}, conns: map[net.Conn]bool{}}
+	o := &Origin{Addr: l.Addr().String(), listener: l, second: time.Second, runs: map[string]*run{}, conns: map[net.Conn]bool{}}
 	go o.accept()
 	return o, nil
 }
@@ -130,11 +131,11 @@ func (o *Origin) serve(c net.Conn) {
 		if a.disconnect {
 			return
 		}
-		if _, err := c.Write(a.bytes); err != nil || a.last {
+		if _, err := c.Write(a.bytes); err != nil || closes(q.header) {
 			return
 		}
 		if a.untilClose {
-			time.Sleep(transferEncodingWait)
+			time.Sleep(codedWait * o.second)
 			return
 		}
 	}
@@ -159,11 +160,13 @@ func readRequest(r *bufio.Reader) (asked, error) {
 	return asked{words[0], words[1], h}, err
 }
 
+// closes reports whether the request is the last on its connection.
+func closes(h head) bool { return strings.EqualFold(h.value("Connection"), "close") }
+
 // reply is what goes back.
 type reply struct {
 	bytes      []byte
 	disconnect bool // instead of them
-	last       bool // close behind them
 	untilClose bool // the close delimits them
 }
 
@@ -194,7 +197,7 @@ func (o *Origin) answer(q asked, send func([]byte)) reply {
 		return refuse("no such request")
 	}
 	cfg := &r.c.Requests[n-1]
-	time.Sleep(time.Duration(cfg.ResponsePause) * time.Second)
+	time.Sleep(time.Duration(cfg.ResponsePause) * o.second)
 	for _, i := range cfg.Interim {
 		var h head
 		for _, f := range i.Header {

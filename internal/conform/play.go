@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// pause is how long a case waits where it has a pause.
-const pause = 3 * time.Second
+// Pause is how long the suite waits where a case has a pause; lifetimes in its
+// data are made for that.
+const Pause = 3 * time.Second
 
 // Result is how a case went.
 type Result struct {
@@ -16,40 +17,45 @@ type Result struct {
 	AsMeant *Failure
 }
 
-// Play plays all cases at once through the proxy and returns the results in
-// their order. With a between, which may be nil, all cases go in lock step, and
-// between is called after each round of requests while none is in flight.
-func Play(p Proxy, o *Origin, cases []Case, between func() error) ([]Result, error) {
+// Player plays cases through a proxy in front of an origin.
+type Player struct {
+	Proxy  Proxy
+	Origin *Origin
+	Pause  time.Duration
+	// Between, when not nil, makes all cases go in lock step: it is called after
+	// each round of requests, while none is in flight. Its first error is Play's.
+	Between func() error
+}
+
+// Play plays all cases at once and returns the results in their order.
+func (p Player) Play(cases []Case) ([]Result, error) {
 	results := make([]Result, len(cases))
-	var b *barrier
-	if between != nil {
-		b = newBarrier(len(cases), between)
-	}
+	b := newBarrier(len(cases), p.Between)
 	var wg sync.WaitGroup
 	for i := range cases {
 		wg.Go(func() {
-			if b != nil {
-				defer b.leave()
-			}
-			results[i] = playCase(p, o, &cases[i], b)
+			defer b.leave()
+			results[i] = p.play(&cases[i], b)
 		})
 	}
 	wg.Wait()
-	if b != nil {
-		return results, b.err
-	}
-	return results, nil
+	return results, b.err
 }
 
-func playCase(p Proxy, o *Origin, c *Case, b *barrier) Result {
+func (p Player) play(c *Case, b *barrier) (result Result) {
 	id := newID()
-	run := o.expect(id, c)
-	var result Result
-	var responses []*Response
+	run := p.Origin.expect(id, c)
+	responses := make([]*Response, 0, len(c.Requests))
 	var previous *Response
 	for i := range c.Requests {
 		n := i + 1
-		res, failure := p.send(c, id, n, previous)
+		if i > 0 {
+			b.wait()
+			if c.Requests[i-1].PauseAfter {
+				time.Sleep(p.Pause)
+			}
+		}
+		res, failure := p.Proxy.send(c, id, n, previous)
 		if failure == nil {
 			if result.AsMeant == nil {
 				result.AsMeant = checkAsMeant(c, n, res)
@@ -61,19 +67,13 @@ func playCase(p Proxy, o *Origin, c *Case, b *barrier) Result {
 			return result
 		}
 		responses, previous = append(responses, res), res
-		if b != nil && n < len(c.Requests) {
-			b.wait()
-		}
-		if c.Requests[i].PauseAfter {
-			time.Sleep(pause)
-		}
 	}
 	result.Failure = checkLog(c, run.entries(), responses)
 	return result
 }
 
 // barrier holds everybody until all who are left have come, and then calls
-// between once.
+// between once. Without a between it holds nobody.
 type barrier struct {
 	between func() error
 
@@ -89,6 +89,9 @@ func newBarrier(n int, between func() error) *barrier {
 }
 
 func (b *barrier) wait() {
+	if b.between == nil {
+		return
+	}
 	b.mu.Lock()
 	b.waiting++
 	open := b.open
@@ -108,7 +111,7 @@ func (b *barrier) leave() {
 // passIfComplete is called with the lock held, which nobody else wants as
 // everybody waits.
 func (b *barrier) passIfComplete() {
-	if b.waiting == 0 || b.waiting < b.left {
+	if b.between == nil || b.waiting == 0 || b.waiting < b.left {
 		return
 	}
 	if err := b.between(); err != nil && b.err == nil {
