@@ -28,12 +28,19 @@ var (
 type conformRun struct {
 	name    string
 	reverse bool
-	stop    os.Signal // between the requests of each case the proxy gets this and starts again
+	disk    bool           // the disk tier alone, without memory
+	stop    syscall.Signal // between the requests of each case the proxy gets this and starts again
 }
 
 var allConformRuns = []conformRun{
 	{name: "forward"},
 	{name: "reverse", reverse: true},
+	{name: "forward-disk", disk: true},
+	{name: "reverse-disk", disk: true, reverse: true},
+	{name: "forward-restart", disk: true, stop: syscall.SIGTERM},
+	{name: "reverse-restart", disk: true, stop: syscall.SIGTERM, reverse: true},
+	{name: "forward-kill", disk: true, stop: syscall.SIGKILL},
+	{name: "reverse-kill", disk: true, stop: syscall.SIGKILL, reverse: true},
 }
 
 func conformNames() []string {
@@ -68,13 +75,20 @@ func (r conformRun) play(t *testing.T) {
 	}
 	defer origin.Close()
 	p := r.prepare(t, origin.Addr)
-	p.start(t)
+	if err := p.check(); err != nil && r.disk && strings.Contains(err.Error(), "cache.disk") {
+		t.Skip("this fwdproxy has no disk tier")
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.run(); err != nil {
+		t.Fatal(err)
+	}
 	defer p.kill()
 	if err := p.target.Probe(); err != nil {
 		t.Fatalf("%v\n%s", err, p.messages())
 	}
 	player := conform.Player{Proxy: p.target, Origin: origin, Pause: conform.Pause}
-	if r.stop != nil {
+	if r.stop != 0 {
 		player.Between = func() error { return p.restart(r.stop) }
 	}
 	results, err := player.Play(cases)
@@ -105,7 +119,7 @@ func (r conformRun) compare(t *testing.T, report *conform.Report) {
 	}
 	b, err := os.ReadFile(path)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%v; make conform ARGS=-conform.update writes it", err)
 	}
 	onFile := map[string]bool{}
 	for line := range strings.Lines(string(b)) {
@@ -126,6 +140,7 @@ func (r conformRun) compare(t *testing.T, report *conform.Report) {
 
 // conformProxy is the binary with its policy, on ports that stay.
 type conformProxy struct {
+	binary string
 	dir    string
 	args   []string
 	target conform.Proxy
@@ -134,7 +149,14 @@ type conformProxy struct {
 }
 
 func (r conformRun) prepare(t *testing.T, origin string) *conformProxy {
-	p := &conformProxy{dir: t.TempDir(), args: []string{"fwdproxy", "--policy", "policy.toml"}}
+	binary, err := os.Executable()
+	if *conformBinary != "" {
+		binary, err = filepath.Abs(*conformBinary)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &conformProxy{binary: binary, dir: t.TempDir(), args: []string{"fwdproxy", "--policy", "policy.toml"}}
 	if *conformKeep != "" {
 		p.dir = filepath.Join(*conformKeep, r.name)
 		if err := os.MkdirAll(p.dir, 0o755); err != nil {
@@ -178,6 +200,9 @@ name = "app"
 peers = [%q]
 `, listen, origin)
 	}
+	if r.disk {
+		cache += "\nmemory = 0\n[cache.disk]\ndir = \"store\"\nsize = \"128MiB\""
+	}
 	return side + `[acl]
 private_destinations = "allow"
 [[acl.rule]]
@@ -191,23 +216,18 @@ listen = ""
 `
 }
 
-func (p *conformProxy) start(t *testing.T) {
-	if err := p.run(); err != nil {
-		t.Fatal(err)
+// check asks the binary whether it takes the policy.
+func (p *conformProxy) check() error {
+	cmd := exec.Cmd{Path: p.binary, Args: []string{"fwdproxy", "check", "policy.toml"}, Dir: p.dir}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w\n%s", err, out)
 	}
+	return nil
 }
 
 // run starts the binary and waits until it listens.
 func (p *conformProxy) run() error {
-	path := *conformBinary
-	if path == "" {
-		exe, err := os.Executable()
-		if err != nil {
-			return err
-		}
-		path = exe
-	}
-	p.cmd = &exec.Cmd{Path: path, Args: p.args, Dir: p.dir, Stdout: p.log, Stderr: p.log}
+	p.cmd = &exec.Cmd{Path: p.binary, Args: p.args, Dir: p.dir, Stdout: p.log, Stderr: p.log}
 	if err := p.cmd.Start(); err != nil {
 		return err
 	}
@@ -220,8 +240,14 @@ func (p *conformProxy) run() error {
 	}, func() error { return fmt.Errorf("the proxy does not start:\n%s", p.messages()) })
 }
 
+// killGrace is for what is on its way to the disk, which a kill may take.
+const killGrace = time.Second
+
 // restart ends the process by the signal and starts it again.
-func (p *conformProxy) restart(stop os.Signal) error {
+func (p *conformProxy) restart(stop syscall.Signal) error {
+	if stop == syscall.SIGKILL {
+		time.Sleep(killGrace)
+	}
 	if err := p.cmd.Process.Signal(stop); err != nil {
 		return err
 	}

@@ -98,7 +98,7 @@ Date
 
 abc`},
 		{"an unknown coding, ended by closing", `[{"response_headers":[["Transfer-Encoding","odd"]]}]`,
-			[]string{"GET /test/id HTTP/1.1\nReq-Num: 1", "GET /test/id HTTP/1.1\nReq-Num: 1"}, `HTTP/1.1 200 OK
+			[]string{"GET /test/id HTTP/1.1\nReq-Num: 1"}, `HTTP/1.1 200 OK
 Server-Base-Url: /test/id
 Server-Request-Count: 1
 Client-Request-Count: 1

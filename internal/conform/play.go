@@ -9,6 +9,11 @@ import (
 // data are made for that.
 const Pause = 3 * time.Second
 
+// atOnce is how many cases have requests under way at a time. A case keeps its
+// place until it pauses, since some have lifetimes of two seconds; all at once
+// would take longer than that on a busy machine.
+const atOnce = 25
+
 // Result is how a case went.
 type Result struct {
 	// Failure is nil when all checks of the suite held.
@@ -30,19 +35,21 @@ type Player struct {
 // Play plays all cases at once and returns the results in their order.
 func (p Player) Play(cases []Case) ([]Result, error) {
 	results := make([]Result, len(cases))
-	b := newBarrier(len(cases), p.Between)
+	b, places := newBarrier(len(cases), p.Between), make(chan struct{}, atOnce)
 	var wg sync.WaitGroup
 	for i := range cases {
 		wg.Go(func() {
 			defer b.leave()
-			results[i] = p.play(&cases[i], b)
+			results[i] = p.play(&cases[i], b, places)
 		})
 	}
 	wg.Wait()
 	return results, b.err
 }
 
-func (p Player) play(c *Case, b *barrier) (result Result) {
+func (p Player) play(c *Case, b *barrier, places chan struct{}) (result Result) {
+	places <- struct{}{}
+	defer func() { <-places }()
 	id := newID()
 	run := p.Origin.expect(id, c)
 	responses := make([]*Response, 0, len(c.Requests))
@@ -50,10 +57,7 @@ func (p Player) play(c *Case, b *barrier) (result Result) {
 	for i := range c.Requests {
 		n := i + 1
 		if i > 0 {
-			b.wait()
-			if c.Requests[i-1].PauseAfter {
-				time.Sleep(p.Pause)
-			}
+			p.rest(c.Requests[i-1].PauseAfter, b, places)
 		}
 		res, failure := p.Proxy.send(c, id, n, previous)
 		if failure == nil {
@@ -70,6 +74,20 @@ func (p Player) play(c *Case, b *barrier) (result Result) {
 	}
 	result.Failure = checkLog(c, run.entries(), responses)
 	return result
+}
+
+// rest is what is between two requests of a case. Whoever waits leaves the
+// place to others.
+func (p Player) rest(pause bool, b *barrier, places chan struct{}) {
+	if p.Between == nil && !pause {
+		return
+	}
+	<-places
+	b.wait()
+	if pause {
+		time.Sleep(p.Pause)
+	}
+	places <- struct{}{}
 }
 
 // barrier holds everybody until all who are left have come, and then calls
