@@ -74,13 +74,13 @@ func checkType(r *Request, n int, res *Response) *Failure {
 
 // describe says what a response was, for whoever reads the failure.
 func describe(res *Response) string {
-	s := fmt.Sprintf("status %d", res.status)
+	parts := []string{fmt.Sprintf("status %d", res.status)}
 	for _, name := range []string{"Server-Request-Count", "Cache-Status", "Proxy-Status"} {
 		if v, ok := res.header.get(name); ok {
-			s += ", " + name + ": " + v
+			parts = append(parts, name+": "+v)
 		}
 	}
-	return s
+	return strings.Join(parts, ", ")
 }
 
 func checkStatus(r *Request, n int, res *Response) *Failure {

@@ -127,7 +127,7 @@ func (o *Origin) serve(c net.Conn) {
 		if err != nil {
 			return
 		}
-		a := o.answer(q, func(b []byte) { c.Write(b) })
+		a := o.answer(q, func(b []byte) { _, _ = c.Write(b) })
 		if a.disconnect {
 			return
 		}
