@@ -100,6 +100,13 @@ func (t *Transport) try(q *query) (res *http.Response, again bool, err error) {
 		rec = fd.entry.rec
 	}
 	dec := decide(q.dir, rec, fd.known, now)
+	if q.part = nil; fd.entry != nil && !fd.entry.serves(q.req.Method, q.req.Header) {
+		dec = partOnly(q.dir)
+		if hit.detail == "" && q.hop.Permit(rec.addr) == nil {
+			q.part = fd.entry
+		}
+		fd.entry = nil
+	}
 	switch dec.Action {
 	case Fail:
 		return nil, false, t.notCached(q)
@@ -156,9 +163,9 @@ func (t *Transport) collapsing(q *query, fd found) {
 	if q.until.IsZero() {
 		q.until = time.Now().Add(t.cfg.CollapseTimeout.D())
 	}
-	q.opens = q.req.Method == http.MethodGet && len(h["Range"]) == 0 && len(h["Authorization"]) == 0 && !q.dir.noStore &&
-		(fd.entry != nil || !hasConditions(h)) && !fd.alone && (fd.entry == nil || !fd.entry.rec.noCache)
-	q.joins = q.opens && !q.dir.noCache && q.tries < maxTries && time.Until(q.until) > 0
+	shares := len(h["Authorization"]) == 0 && !q.dir.noStore && !fd.alone && (fd.entry == nil || !fd.entry.rec.noCache)
+	q.opens = shares && q.req.Method == http.MethodGet && len(h["Range"]) == 0 && (fd.entry != nil || !hasConditions(h))
+	q.joins = shares && !q.dir.noCache && q.tries < maxTries && time.Until(q.until) > 0
 }
 
 // lead waits for the head of the query's own fetch and passes 1xx responses on.
@@ -280,16 +287,57 @@ func (t *Transport) share(q *query, f *flight, st status, now time.Time) (*http.
 		setAge(h, out.rec, now)
 		return t.reply(q, http.StatusNotModified, h, http.NoBody, -1, Hit, st), false, nil
 	}
-	body, ok := f.attach(q.ctx)
-	if !ok {
+	h := out.rec.header.Clone()
+	setAge(h, out.rec, now)
+	if q.req.Method == http.MethodHead {
 		f.leave()
+		q.hop.Used(out.rec.addr, "NONE")
+		return t.reply(q, out.rec.status, h, http.NoBody, out.fill.size, Hit, st), false, nil
+	}
+	code, part, ok := out.rec.status, span{0, out.fill.size}, true
+	if len(q.req.Header["Range"]) > 0 {
+		if part, ok = t.arrivingRange(q, out); ok && part.n != out.fill.size {
+			code = http.StatusPartialContent
+			h["Content-Range"] = []string{contentRange(part, out.fill.size)}
+		}
+	}
+	var body *fillReader
+	if ok {
+		n := part.n
+		if code != http.StatusPartialContent {
+			n = -1 // to the end, whatever comes of it
+		}
+		body, ok = f.attach(q.ctx, part.off, n)
+	}
+	if body == nil {
+		f.leave()
+	} else if ok = code != http.StatusPartialContent || body.await(q.until); !ok {
+		body.Close()
+	}
+	if !ok {
 		q.tries = maxTries
 		return nil, true, nil
 	}
 	q.hop.Used(out.rec.addr, "NONE")
-	h := out.rec.header.Clone()
-	setAge(h, out.rec, now)
-	return t.reply(q, out.rec.status, h, body, out.fill.size, Hit, st), false, nil
+	return t.reply(q, code, h, body, part.n, Hit, st), false, nil
+}
+
+// arrivingRange says which stretch of a body that is arriving answers the
+// query's Range; false when it had better ask by itself.
+func (t *Transport) arrivingRange(q *query, out *landing) (span, bool) {
+	size := out.fill.size
+	if size < 0 {
+		return span{}, false
+	}
+	spans, verdict := selectRange(q.req.Header, out.rec, size)
+	if verdict == wholeBody {
+		return span{0, size}, true
+	}
+	n, _ := out.fill.progress()
+	if verdict != partOfBody || len(spans) != 1 || spans[0].n == size || spans[0].off-n > int64(t.cfg.RangeAhead) {
+		return span{}, false
+	}
+	return spans[0], true
 }
 
 // instead answers where the next hop gave nothing that could be used: with
@@ -334,14 +382,16 @@ func (t *Transport) refresh(q *query, e *entry) {
 	if len(q.req.Header["Authorization"]) > 0 || q.dir.noStore {
 		return
 	}
-	req := q.req.WithContext(q.ctx)
-	req.Method, req.Header = http.MethodGet, q.req.Header.Clone()
-	for _, name := range []string{"Range", "If-Range", "If-None-Match", "If-Modified-Since"} {
-		delete(req.Header, name)
-	}
-	bg := &query{req: req, ctx: q.ctx, hop: q.hop, key: q.key, view: q.view, dir: q.dir, opens: true, joins: true}
+	req := wholeRequest(q.req)
+	t.inBackground(&query{req: req, ctx: q.ctx, hop: q.hop, key: q.key, view: q.view, dir: q.dir, opens: true, joins: true}, e, int64(t.cfg.MaxObject))
+}
+
+// inBackground begins a fetch that nobody waits for and that stores up to limit
+// bytes, unless one like it is under way.
+func (t *Transport) inBackground(bg *query, e *entry, limit int64) {
 	f, lead := t.cache.join(bg, nil, func() *flight {
-		f := t.newFlight(bg, e, true)
+		f := t.newFlight(bg, e, e != nil)
+		f.limit = limit
 		f.kept, f.noLeader, f.refs, f.waiting = true, true, 0, 0
 		close(f.leaderGone)
 		return f
