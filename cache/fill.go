@@ -18,8 +18,8 @@ const window = 4 * store.SegmentSize
 
 const firstSegment = 4 << 10 // of a body whose length is not known
 
-// patience is for how long, all in all, slow readers of a body that is not
-// kept may make others wait. Then those that are behind are cut off.
+// patience is for how long, all in all, a reader of a body that is not kept may
+// make others wait. When that is half of the time it took, it is cut off.
 const patience = 5 * time.Second
 
 var (
@@ -46,7 +46,7 @@ type fill struct {
 	kept    bool
 	err     error // how it ended; io.EOF when whole
 	held    int64
-	stalled time.Duration // how long slow readers made others wait
+	since   time.Time // it is not kept
 	readers map[*fillReader]struct{}
 }
 
@@ -110,7 +110,7 @@ func (f *fill) space() ([]byte, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.kept && (f.n > f.limit || f.total.Load() > f.room) {
-		f.kept = false
+		f.kept, f.since = false, time.Now()
 		f.trim()
 	}
 	for !f.kept {
@@ -145,33 +145,34 @@ func (f *fill) space() ([]byte, error) {
 	return s[len(s):cap(s)], nil
 }
 
-// stall waits for the slowest reader. When it made others wait for too long it
-// is cut off, and whoever else is as far behind.
+// stall waits for the slowest readers, and cuts off those that others have
+// waited for too long.
 func (f *fill) stall() {
-	if !f.starving() {
-		f.wake.Wait()
-		return
-	}
-	if f.stalled >= patience {
-		for r := range f.readers {
-			if f.n-r.at >= window {
-				r.err = errTooSlow
-				delete(f.readers, r)
-			}
-		}
-		f.trim()
-		f.wake.Broadcast()
-		return
-	}
+	starving := f.starving()
 	began := time.Now()
-	timer := time.AfterFunc(patience-f.stalled, func() {
+	timer := time.AfterFunc(time.Second, func() {
 		f.mu.Lock()
 		f.wake.Broadcast()
 		f.mu.Unlock()
 	})
 	f.wake.Wait()
 	timer.Stop()
-	f.stalled += time.Since(began)
+	if !starving {
+		return
+	}
+	now := time.Now()
+	for r := range f.readers {
+		if f.n-r.at < window {
+			continue
+		}
+		r.blame += now.Sub(began)
+		if r.blame >= patience && 2*r.blame >= now.Sub(f.since) {
+			r.err = errTooSlow
+			delete(f.readers, r)
+			f.wake.Broadcast()
+		}
+	}
+	f.trim()
 }
 
 // starving reports whether a reader has read all there is.
@@ -297,7 +298,8 @@ type fillReader struct {
 	left    func()
 	at, end int64
 	closed  bool
-	err     error // it was cut off
+	blame   time.Duration // how long others waited for it
+	err     error         // it was cut off
 }
 
 // await waits until the reader's first byte is there, or will never be. It is

@@ -114,6 +114,7 @@ func TestPartsAreCombinedByAStrongEntityTagAlone(t *testing.T) { // RFC 9111, Se
 			}
 			return tc.second.answer(n, req)
 		})
+		b.tr.cfg.RangeFill = 0
 		b.part("0123", "0-3")
 		b.part("4567", "4-7")
 		if asked := b.part("4567", "4-7"); asked {
@@ -328,7 +329,7 @@ func TestSeveralRangesAreSentAsMultipart(t *testing.T) { // RFC 9110, Section 14
 // Whatever arrives in whatever order, a range is answered with its bytes or
 // not at all.
 func TestPartsInAnyOrderGiveTheirBytesOrAMiss(t *testing.T) { // RFC 9111, Section 3.4
-	for seed := range uint64(30) {
+	for seed := range uint64(8) {
 		partsInRandomOrder(t, seed, 40)
 	}
 }
@@ -364,12 +365,18 @@ func partsInRandomOrder(t *testing.T, seed uint64, steps int) {
 	}
 }
 
+// stored is what is found for a plain GET.
+func (b *bench) stored() found {
+	u := request(b.Context(), "GET", page).URL
+	return b.c.lookup(KeyOf(u).hash(), u, http.Header{}, time.Now())
+}
+
 func TestThePiecesOfABodyStayFew(t *testing.T) {
 	o := &ranged{body: strings.Repeat("0123456789abcdef", 200<<10/16), tag: `"a"`}
 	b := newBench(t, o.answer)
 	b.tr.cfg.RangeFill = 0
 	listed := func() int {
-		return len(b.c.lookup(KeyOf(request(t.Context(), "GET", page).URL).hash(), http.Header{}, time.Now()).entry.parts.pieces)
+		return len(b.stored().entry.parts.pieces)
 	}
 	for i := range 100 {
 		b.part(o.body[i*1024:(i+1)*1024], fmt.Sprintf("%d-%d", i*1024, i*1024+1023))
@@ -391,7 +398,7 @@ func TestAPieceThatIsLostIsAMissAndNotAnError(t *testing.T) {
 	b := newBench(t, o.answer)
 	b.tr.cfg.RangeFill = 0
 	b.part("0123", "0-3")
-	e := b.c.lookup(KeyOf(request(t.Context(), "GET", page).URL).hash(), http.Header{}, time.Now()).entry
+	e := b.stored().entry
 	b.store.Delete(e.parts.pieces[0].key())
 	if !b.part("12", "1-2") {
 		t.Error("it came from nowhere")
@@ -419,7 +426,7 @@ func TestAPartThatIsShorterThanItSaysIsNeverCombined(t *testing.T) { // RFC 9110
 }
 
 func TestTheStoredListOfPiecesIsReadAsItWasWritten(t *testing.T) {
-	r, _ := newRecord(http.Header{}, 200, fields("Cache-Control: max-age=1", `ETag: "a"`), noon, noon, originAddr)
+	r, _ := newRecord(plainView, http.Header{}, 200, fields("Cache-Control: max-age=1", `ETag: "a"`), noon, noon, originAddr)
 	e := &entry{rec: r, parts: &parts{total: 1000, asks: 3, pieces: []piece{{span{5, 10}, [16]byte{1}}, {span{500, 500}, [16]byte{2}}}}}
 	head := e.encode(r)
 	rec, p, err := decodeStored(head)
@@ -434,7 +441,7 @@ func TestTheStoredListOfPiecesIsReadAsItWasWritten(t *testing.T) {
 }
 
 func FuzzStoredParts(f *testing.F) {
-	r, _ := newRecord(http.Header{}, 200, fields("Cache-Control: max-age=1"), noon, noon, originAddr)
+	r, _ := newRecord(plainView, http.Header{}, 200, fields("Cache-Control: max-age=1"), noon, noon, originAddr)
 	f.Add((&entry{rec: r, parts: &parts{total: 9, asks: 1, pieces: []piece{{span: span{0, 5}}}}}).encode(r))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		rec, p, err := decodeStored(b)
