@@ -119,6 +119,10 @@ func TestARangeThatIsFarAheadIsAskedForByItself(t *testing.T) {
 			t.Errorf("got %d %q after %v", r.status, r.body, time.Since(began))
 		}
 		b.asked(2)
+		time.Sleep(6 * time.Second)
+		if r := b.get(); r.outcome.Result != Hit || r.body != body {
+			t.Errorf("the whole, which was asked for earlier, is not in the part's place: %+v", r.outcome)
+		}
 	})
 }
 

@@ -214,6 +214,29 @@ func TestA206ThatFitsNothingIsNeverPartOfTheWhole(t *testing.T) { // RFC 9111, S
 	}
 }
 
+func TestAMiddleThatBreaksOffIsNotFollowedByTheEnd(t *testing.T) { // RFC 9111, Section 3.4
+	for _, middle := range []string{"45", "45678"} { // of 456
+		o := &ranged{body: "0123456789", tag: `"a"`}
+		b := newBench(t, func(n int, req *http.Request) (*http.Response, error) {
+			if n == 3 {
+				r := chunked(strings.NewReader(middle), "Cache-Control: max-age=100", `ETag: "a"`, "Content-Range: bytes 4-6/10")
+				r.StatusCode = 206
+				return r, nil
+			}
+			return o.answer(n, req)
+		})
+		b.tr.cfg.RangeFill = 0
+		b.part("0123", "0-3")
+		b.part("789", "7-9")
+		if r := b.get(); r.bodyErr == nil || !strings.HasPrefix(o.body, r.body) {
+			t.Errorf("%s: got %q, %v", middle, r.body, r.bodyErr)
+		}
+		if r := b.get(); r.body != o.body || r.bodyErr != nil {
+			t.Errorf("%s: then got %q, %v", middle, r.body, r.bodyErr)
+		}
+	}
+}
+
 func TestAStalePartIsValidatedAndA304FreshensIt(t *testing.T) { // RFC 9111, Section 4.3.4
 	synctest.Test(t, func(t *testing.T) {
 		o := &ranged{body: "0123456789", tag: `"a"`}
@@ -491,6 +514,52 @@ func TestAClientThatAsksForRangesOnlyFillsTheCacheInProportion(t *testing.T) {
 				want++
 			}
 			b.asked(want)
+		})
+	}
+}
+
+func TestNothingFromBeforeAPurgeIsCombinedWithWhatCameAfterIt(t *testing.T) {
+	o := &ranged{body: "0123456789", tag: `"a"`}
+	b := newBench(t, o.answer)
+	b.tr.cfg.RangeFill = 0
+	b.part("01234", "0-4")
+	b.purge([3]string{page, "", ""}, false)
+	b.part("56789", "5-9")
+	if r := b.get("Cache-Control: only-if-cached"); r.err == nil {
+		t.Errorf("the whole is there: %q", r.body)
+	}
+	if !b.part("01", "0-1") {
+		t.Error("what was purged is served")
+	}
+	b.get()
+	if h := b.o.request(4).Header; h.Get("Range") != "bytes=2-4" {
+		t.Errorf("the rest was asked for with %v", h)
+	}
+}
+
+func TestRequestsOfEveryKindGoOnInParallelWhenAResponseIsNotForSharing(t *testing.T) { // RFC 9111, Section 4
+	for _, line := range []string{"Cache-Control: private", "Cache-Control: no-store", "Vary: *"} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t, func(n int, req *http.Request) (*http.Response, error) {
+				time.Sleep(time.Second)
+				return response(200, decimal(int64(n)), line, `ETag: "a"`), nil
+			})
+			began := time.Now()
+			go b.get()
+			synctest.Wait()
+			replies := make(chan reply)
+			go func() { replies <- b.get("Range: bytes=0-0") }()
+			go func() { replies <- b.do("HEAD", page) }()
+			go func() { replies <- b.get(`If-None-Match: "b"`) }()
+			for range 3 {
+				if r := <-replies; r.status != 200 || r.body == "1" || r.outcome.Result == Hit {
+					t.Errorf("%s: got %+v", line, r)
+				}
+			}
+			if took := time.Since(began); took != 2*time.Second {
+				t.Errorf("%s: it took %v", line, took)
+			}
+			b.asked(4)
 		})
 	}
 }
