@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
@@ -181,6 +182,9 @@ func (f *flight) response(res *http.Response, requested time.Time, leader contex
 	// fill in the place of its body.
 	from := res.Body
 	defer from.Close()
+	if !came.ranged && came.framed && isStrong(first(h, "Etag")) {
+		h = maps.Clone(h) // for the part that is stored if it breaks off
+	}
 	f.land(&landing{kind: shared, res: res, rec: rec, fill: body, answered: res.StatusCode}, names, usable, leader)
 	_ = body.from(from, func(segs [][]byte, err error) { // readers get the error
 		f.keepWhat(came, rec, h, names, segs, err)
