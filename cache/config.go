@@ -29,6 +29,24 @@ type Config struct {
 	// CollapseTimeout is how long a request waits for another's fetch of the
 	// same thing to begin answering before it fetches by itself; 0 never waits.
 	CollapseTimeout unit.Duration `toml:"collapse_timeout"`
+	// RangeAhead is how many bytes may still be to come before a range of a body
+	// that is arriving for somebody else, if the range is to be taken from there;
+	// one that lies further ahead is asked for by itself.
+	RangeAhead unit.Size `toml:"range_ahead"`
+	// RangeFill is how large a body may be that is fetched whole, in the background,
+	// when clients ask for ranges of it alone: from the second such request on, and
+	// once a sixteenth of it is stored; 0 never does. Larger ones are stored in parts.
+	RangeFill unit.Size `toml:"range_fill"`
+	// QuickAbortMin is how many bytes may be missing at most for a fetch to go on
+	// to its end, for the store's sake, after the last client that wanted it is gone.
+	QuickAbortMin unit.Size `toml:"quick_abort_min"`
+	// QuickAbortMax is how many bytes have to be missing for such a fetch to be
+	// given up whatever quick_abort_percent says. What came is stored as a part
+	// where it has a strong entity tag.
+	QuickAbortMax unit.Size `toml:"quick_abort_max"`
+	// QuickAbortPercent is of how much of the body more than that has to be there
+	// for such a fetch to go on, with less than quick_abort_max missing.
+	QuickAbortPercent int `toml:"quick_abort_percent"`
 	// Targeted names the fields that a response directs this cache by in place of
 	// Cache-Control and Expires (RFC 9213), the first that is valid counts. When
 	// left out: Fwdproxy-Cache-Control, then CDN-Cache-Control in reverse mode, and
@@ -66,7 +84,25 @@ func DefaultConfig() Config {
 		Memory:          256 << 20,
 		MaxObject:       64 << 20,
 		CollapseTimeout: unit.Duration(5 * time.Second),
+		RangeAhead:      1 << 20,
+		RangeFill:       16 << 20,
+		QuickAbortMin:   16 << 10, QuickAbortMax: 1 << 20, QuickAbortPercent: 50,
 	}
+}
+
+// finishes says whether a fetch that nobody wants any more goes on to its end
+// when n bytes of size are there; a size below 0 is not known.
+func (c Config) finishes(n, size int64) bool {
+	left := size - n
+	switch {
+	case size < 0 || left < 0:
+		return false
+	case left <= int64(c.QuickAbortMin):
+		return true
+	case left > int64(c.QuickAbortMax):
+		return false
+	}
+	return float64(n) > float64(size)*float64(c.QuickAbortPercent)/100
 }
 
 // Validate returns what is wrong with the configuration.
@@ -89,6 +125,18 @@ func (c Config) Validate() problem.List {
 	if c.MaxObject <= 0 || c.MaxObject > most {
 		l.Add("cache.max_object", "write a size up to "+most.String()+", a quarter of cache.memory, or raise cache.memory",
 			"%s does not fit", c.MaxObject)
+	}
+	if c.RangeAhead < 0 {
+		l.Add("cache.range_ahead", "write a size, 0 or more", "%s is no size", c.RangeAhead)
+	}
+	if c.RangeFill < 0 {
+		l.Add("cache.range_fill", "write a size, or 0 to store ranges in parts only", "%s is no size", c.RangeFill)
+	}
+	if c.QuickAbortMin < 0 || c.QuickAbortMax < c.QuickAbortMin {
+		l.Add("cache.quick_abort_max", "write a size that is not below cache.quick_abort_min", "%s to %s is no interval", c.QuickAbortMin, c.QuickAbortMax)
+	}
+	if c.QuickAbortPercent < 0 || c.QuickAbortPercent > 100 {
+		l.Add("cache.quick_abort_percent", "write a number from 0 to 100", "%d is no percentage", c.QuickAbortPercent)
 	}
 	return l
 }

@@ -77,6 +77,9 @@ func (t *Transport) Explain(req *http.Request, now time.Time) Explanation {
 	}
 	rec := recordOf(fd.entry)
 	dec := decide(q.dir, rec, fd.known, now)
+	if fd.entry != nil && !fd.entry.serves(req.Method, req.Header) {
+		dec = partOnly(q.dir)
+	}
 	ex.Bends = view.label(q.bent)
 	ex.Decision, ex.Reason = dec.Action.String(), string(dec.Reason)
 	if rec == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
@@ -20,10 +21,14 @@ import (
 func (t *Transport) newFlight(q *query, e *entry, validate bool) *flight {
 	f := &flight{
 		t: t, key: q.key, view: q.view, dir: q.dir, base: e, ask: validate && e.rec.hasValidator(),
-		hop: q.hop.Fork(), open: q.opens, tooFew: q.tooFew,
+		hop: q.hop.Fork(), open: q.opens, tooFew: q.tooFew, limit: int64(t.cfg.MaxObject),
 		mark:    t.cache.purges.begin(q.req.URL),
 		interim: make(chan interim), leaderGone: make(chan struct{}), ready: make(chan struct{}),
 		refs: 1, waiting: 1,
+	}
+	if q.part != nil && q.opens && q.part.mayComplete(f.limit, time.Now()) &&
+		!t.cache.purges.judge(&q.part.rec.mark, q.key, q.req.URL).gone {
+		f.part = q.part
 	}
 	// Nothing of the leader's context goes along but its permission: its end
 	// is not the fetch's, and its trace writes to its client.
@@ -62,7 +67,13 @@ func (f *flight) run(leader context.Context) {
 		h = conditionalHeader(h, f.base.rec)
 	}
 	requested := time.Now()
-	res, err := f.send(h)
+	var res *http.Response
+	var err error
+	if f.part != nil {
+		res, err = f.sendForRest()
+	} else {
+		res, err = f.send(h)
+	}
 	if err == nil && res.StatusCode == http.StatusNotModified {
 		switch {
 		case f.ask && confirms(res.Header, f.base.rec):
@@ -139,16 +150,23 @@ func (f *flight) response(res *http.Response, requested time.Time, leader contex
 		return
 	}
 	addr, _ := f.hop.Answered()
-	rec, d := newRecord(f.view, f.req.Header, res.StatusCode, res.Header, requested, now, addr)
+	came, h, plain := arriving(f.req, res)
+	status := res.StatusCode
+	if came.ranged {
+		status = http.StatusOK // that the whole would have (RFC 9110, Section 15.3.7.3)
+	}
+	rec, d := newRecord(f.view, f.req.Header, status, h, requested, now, addr)
 	rec.mark = rec.mark.fetched(f.mark)
-	refusal := storable(f.view, f.req.Method, f.dir, rec, res.Header, d)
+	refusal := storable(f.view, f.req.Method, f.dir, rec, h, d)
 	switch {
 	case refusal != "":
+	case !plain:
+		refusal = StatusNever
 	case f.tooFew:
 		refusal = TooFewUses
 	case len(res.Trailer) > 0:
 		refusal = HasTrailers
-	case res.ContentLength > int64(f.t.cfg.MaxObject):
+	case came.n > f.limit:
 		refusal = TooLarge
 	}
 	if refusal != "" {
@@ -158,17 +176,18 @@ func (f *flight) response(res *http.Response, requested time.Time, leader contex
 	}
 
 	names, _ := varyNames(res.Header)
-	usable := judge(plainRequest, rec, true, now).Action == Serve
-	body := newFill(max(res.ContentLength, -1), int64(f.t.cfg.MaxObject), int64(f.t.cfg.Memory)/4, &f.t.cache.filling)
+	usable := !came.ranged && judge(plainRequest, rec, true, now).Action == Serve
+	body := newFill(max(res.ContentLength, -1), f.limit, int64(f.t.cfg.Memory)/4, &f.t.cache.filling)
 	// From its landing on the response is the leader's, who puts a reader of the
 	// fill in the place of its body.
-	arriving := res.Body
-	defer arriving.Close()
+	from := res.Body
+	defer from.Close()
+	if !came.ranged && came.framed && isStrong(first(h, "Etag")) {
+		h = maps.Clone(h) // for the part that is stored if it breaks off
+	}
 	f.land(&landing{kind: shared, res: res, rec: rec, fill: body, answered: res.StatusCode}, names, usable, leader)
-	_ = body.from(arriving, func(segs [][]byte) { // readers get the error
-		if f.t.cache.commit(f, rec, names, segs) == "" {
-			f.t.cache.remember(f, rec)
-		}
+	_ = body.from(from, func(segs [][]byte, err error) { // readers get the error
+		f.keepWhat(came, rec, h, names, segs, err)
 	})
 }
 
@@ -199,7 +218,7 @@ func (f *flight) supersede(res *http.Response, rec *record, why Refusal, request
 // confirmed returns the landing of a 304 about base.
 func (f *flight) confirmed(res *http.Response, requested time.Time) *landing {
 	rec := f.update(res.Header, requested, time.Now())
-	e := &entry{key: f.base.key, obj: f.base.obj, rec: rec}
+	e := &entry{key: f.base.key, obj: f.base.obj, rec: rec, parts: f.base.parts}
 	return &landing{kind: unchanged, entry: e, setCookie: res.Header["Set-Cookie"], answered: http.StatusNotModified}
 }
 

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"fwdproxy/cache/store"
 )
@@ -16,7 +18,12 @@ const window = 4 * store.SegmentSize
 
 const firstSegment = 4 << 10 // of a body whose length is not known
 
+// patience is for how long, all in all, a reader of a body that is not kept may
+// make others wait. When that is half of the time it took, it is cut off.
+const patience = 5 * time.Second
+
 var (
+	errTooSlow   = errors.New("cache: the client reads too slowly to share the body with others")
 	errNoReaders = errors.New("cache: nobody reads the body any more")
 	errTooLong   = errors.New("cache: the body is longer than its Content-Length")
 )
@@ -39,6 +46,7 @@ type fill struct {
 	kept    bool
 	err     error // how it ended; io.EOF when whole
 	held    int64
+	since   time.Time // it is not kept
 	readers map[*fillReader]struct{}
 }
 
@@ -48,10 +56,11 @@ func newFill(size, limit, room int64, total *atomic.Int64) *fill {
 	return f
 }
 
-// from reads body to its end. It calls whole with all the bytes once they are
-// complete and before the last of them is seen, so that whoever has the whole
-// response finds it stored; whole is not called for a body that is not kept.
-func (f *fill) from(body io.Reader, whole func([][]byte)) error {
+// from reads body to its end. It calls done with the bytes that came and how
+// they ended, io.EOF when they are complete, before the last of them is seen,
+// so that whoever has the whole response finds it stored. It is not called for
+// a body that is not kept.
+func (f *fill) from(body io.Reader, done func(segs [][]byte, err error)) error {
 	var arrived int64
 	for {
 		room, err := f.space()
@@ -64,7 +73,7 @@ func (f *fill) from(body io.Reader, whole func([][]byte)) error {
 			err = theEnd(body)
 		}
 		if f.size >= 0 && arrived > f.size {
-			err = errTooLong
+			n, err = 0, errTooLong
 		}
 		if err == nil {
 			f.show(n)
@@ -73,10 +82,8 @@ func (f *fill) from(body io.Reader, whole func([][]byte)) error {
 		if err == io.EOF && f.size >= 0 && arrived < f.size {
 			err = io.ErrUnexpectedEOF
 		}
-		if err == io.EOF {
-			if segs, ok := f.complete(n); ok {
-				whole(segs)
-			}
+		if segs, ok := f.came(n); ok {
+			done(segs, err)
 		}
 		f.show(n)
 		return f.finish(err)
@@ -103,7 +110,7 @@ func (f *fill) space() ([]byte, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.kept && (f.n > f.limit || f.total.Load() > f.room) {
-		f.kept = false
+		f.kept, f.since = false, time.Now()
 		f.trim()
 	}
 	for !f.kept {
@@ -113,7 +120,7 @@ func (f *fill) space() ([]byte, error) {
 		if f.n-f.slowest() < window {
 			break
 		}
-		f.wake.Wait()
+		f.stall()
 	}
 	last := len(f.segs) - 1
 	switch {
@@ -138,6 +145,46 @@ func (f *fill) space() ([]byte, error) {
 	return s[len(s):cap(s)], nil
 }
 
+// stall waits for the slowest readers, and cuts off those that others have
+// waited for too long.
+func (f *fill) stall() {
+	starving := f.starving()
+	began := time.Now()
+	timer := time.AfterFunc(time.Second, func() {
+		f.mu.Lock()
+		f.wake.Broadcast()
+		f.mu.Unlock()
+	})
+	f.wake.Wait()
+	timer.Stop()
+	if !starving {
+		return
+	}
+	now := time.Now()
+	for r := range f.readers {
+		if f.n-r.at < window {
+			continue
+		}
+		r.blame += now.Sub(began)
+		if r.blame >= patience && 2*r.blame >= now.Sub(f.since) {
+			r.err = errTooSlow
+			delete(f.readers, r)
+			f.wake.Broadcast()
+		}
+	}
+	f.trim()
+}
+
+// starving reports whether a reader has read all there is.
+func (f *fill) starving() bool {
+	for r := range f.readers {
+		if r.at == f.n {
+			return true
+		}
+	}
+	return false
+}
+
 func (f *fill) hold(n int64) {
 	f.held += n
 	f.total.Add(n)
@@ -153,9 +200,9 @@ func (f *fill) show(n int) {
 	f.wake.Broadcast()
 }
 
-// complete returns all segments with n bytes that are not shown yet, if they
-// were all kept and are not too many.
-func (f *fill) complete(n int) ([][]byte, bool) {
+// came returns all segments with n bytes that are not shown yet, if they were
+// all kept and are not too many.
+func (f *fill) came(n int) ([][]byte, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if !f.kept || f.n+int64(n) > f.limit {
@@ -168,6 +215,13 @@ func (f *fill) complete(n int) ([][]byte, bool) {
 		segs = segs[:last]
 	}
 	return segs, true
+}
+
+// progress returns how many bytes are there, and whether all are kept.
+func (f *fill) progress() (int64, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.n, f.kept
 }
 
 func (f *fill) finish(err error) error {
@@ -214,15 +268,19 @@ func (f *fill) slowest() int64 {
 	return low
 }
 
-// reader returns a reader from the first byte on, which fails when ctx ends and
-// calls left when it is closed; false when bytes are being dropped already.
-func (f *fill) reader(ctx context.Context, left func()) (*fillReader, bool) {
+// reader returns a reader of n bytes from off, of all that follow when n is
+// negative. It fails when ctx ends and calls left when it is closed; false when
+// bytes are being dropped already.
+func (f *fill) reader(ctx context.Context, off, n int64, left func()) (*fillReader, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if !f.kept {
 		return nil, false
 	}
-	r := &fillReader{f: f, ctx: ctx, left: left}
+	r := &fillReader{f: f, ctx: ctx, left: left, at: off, end: math.MaxInt64}
+	if n >= 0 {
+		r.end = off + n
+	}
 	r.unwatch = context.AfterFunc(ctx, func() {
 		f.mu.Lock()
 		f.wake.Broadcast()
@@ -238,8 +296,31 @@ type fillReader struct {
 	ctx     context.Context
 	unwatch func() bool
 	left    func()
-	at      int64
+	at, end int64
 	closed  bool
+	blame   time.Duration // how long others waited for it
+	err     error         // it was cut off
+}
+
+// await waits until the reader's first byte is there, or will never be. It is
+// false when that does not happen until the time given.
+func (r *fillReader) await(until time.Time) bool {
+	f := r.f
+	timer := time.AfterFunc(time.Until(until), func() {
+		f.mu.Lock()
+		f.wake.Broadcast()
+		f.mu.Unlock()
+	})
+	defer timer.Stop()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for r.at >= f.n && f.err == nil && r.ctx.Err() == nil {
+		if !time.Now().Before(until) {
+			return false
+		}
+		f.wake.Wait()
+	}
+	return r.at < f.n
 }
 
 func (r *fillReader) Read(p []byte) (int, error) {
@@ -250,10 +331,14 @@ func (r *fillReader) Read(p []byte) (int, error) {
 		switch {
 		case r.closed:
 			return 0, io.ErrClosedPipe
+		case r.err != nil:
+			return 0, r.err
+		case r.at == r.end:
+			return 0, io.EOF
 		case r.at < f.n:
 			off := r.at - f.base
-			s := f.segs[off/store.SegmentSize]
-			n := copy(p, s[off%store.SegmentSize:])
+			s := f.segs[off/store.SegmentSize][off%store.SegmentSize:]
+			n := copy(p, s[:min(int64(len(s)), r.end-r.at)])
 			r.at += int64(n)
 			if !f.kept {
 				f.trim()

@@ -176,7 +176,7 @@ func TestReadersOfDifferentPaceAllGetEveryByte(t *testing.T) {
 		f := newFill(-1, limit, 1<<40, &total)
 		var wg sync.WaitGroup
 		for i := range 4 {
-			r, _ := f.reader(t.Context(), func() {})
+			r, _ := f.reader(t.Context(), 0, -1, func() {})
 			wg.Go(func() {
 				defer r.Close()
 				var got bytes.Buffer
@@ -186,7 +186,9 @@ func TestReadersOfDifferentPaceAllGetEveryByte(t *testing.T) {
 			})
 		}
 		stored := false
-		f.from(bytes.NewReader(body), func(segs [][]byte) { stored = bytes.Equal(bytes.Join(segs, nil), body) })
+		f.from(bytes.NewReader(body), func(segs [][]byte, err error) {
+			stored = err == io.EOF && bytes.Equal(bytes.Join(segs, nil), body)
+		})
 		wg.Wait()
 		f.seal()
 		if stored != (limit > int64(len(body))) || total.Load() != 0 {
@@ -200,7 +202,7 @@ func TestAReaderEndsWithItsContext(t *testing.T) {
 		var total atomic.Int64
 		f := newFill(-1, 1<<20, 1<<40, &total)
 		ctx, cancel := context.WithCancel(t.Context())
-		r, _ := f.reader(ctx, func() {})
+		r, _ := f.reader(ctx, 0, -1, func() {})
 		done := make(chan error)
 		go func() { _, err := r.Read(make([]byte, 1)); done <- err }()
 		synctest.Wait()

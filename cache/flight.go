@@ -27,6 +27,9 @@ type flight struct {
 	mark mark              // when it began, and what of; with its tags once known
 	base *entry            // what is stored already and may be freshened or stand in; may be nil
 	ask  bool              // send the validators of base
+	part *entry            // an incomplete response to complete; may be nil
+
+	limit int64 // the largest body that is stored
 
 	tooFew bool // a rule wants more requests before it stores
 
@@ -125,9 +128,10 @@ func (f *flight) enter() bool {
 	return true
 }
 
-// attach begins to read the shared body; false when it is too late for that.
-func (f *flight) attach(ctx context.Context) (*fillReader, bool) {
-	r, ok := f.out.fill.reader(ctx, func() { f.release(0) })
+// attach begins to read n bytes from off of the shared body, all that follow
+// when n is negative; false when it is too late for that.
+func (f *flight) attach(ctx context.Context, off, n int64) (*fillReader, bool) {
+	r, ok := f.out.fill.reader(ctx, off, n, func() { f.release(0) })
 	if ok {
 		f.mu.Lock()
 		f.waiting--
@@ -146,9 +150,27 @@ func (f *flight) release(waiting int) {
 	f.refs--
 	f.waiting -= waiting
 	f.sealIfDone()
-	if f.refs == 0 && (f.ended || !f.kept) {
-		f.cancel()
+	if f.refs > 0 || (f.kept && !f.ended) {
+		return
 	}
+	if !f.ended && f.nearlyDone() {
+		f.kept = true
+		time.AfterFunc(finishFor, f.cancel) // nothing comes of it when the fetch has ended
+		return
+	}
+	f.cancel()
+}
+
+// finishFor is how long a fetch that nobody wants any more may take to its end.
+const finishFor = time.Minute
+
+// nearlyDone says whether a fetch that nobody wants any more is worth its end.
+func (f *flight) nearlyDone() bool {
+	if f.out == nil || f.out.kind != shared {
+		return false
+	}
+	n, kept := f.out.fill.progress()
+	return kept && f.t.cfg.finishes(n, f.out.fill.size)
 }
 
 // keep lets the fetch go on to its end for the store's sake.
@@ -201,7 +223,7 @@ func (f *flight) land(out *landing, names []string, usable bool, leader context.
 	f.mu.Lock()
 	followers := f.waiting > 1 || (f.noLeader && f.waiting > 0)
 	if out.kind == shared && !f.noLeader {
-		out.reader, _ = out.fill.reader(leader, func() { f.release(0) })
+		out.reader, _ = out.fill.reader(leader, 0, -1, func() { f.release(0) })
 		f.waiting--
 	}
 	f.out = out

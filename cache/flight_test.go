@@ -246,6 +246,7 @@ func TestAFetchThatNobodyWantsAnyMoreIsCancelledAndNotStored(t *testing.T) {
 		}
 		b.want(b.get(), 200, "second", Miss, "fwdproxy; fwd=uri-miss; stored")
 		close(rest)
+		synctest.Wait()
 		if n := b.c.filling.Load(); n != 0 {
 			t.Errorf("%d bytes are still held", n)
 		}

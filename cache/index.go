@@ -117,6 +117,8 @@ type entry struct {
 	key store.Key
 	obj store.Object
 	rec *record
+
+	parts *parts // nil when it is whole
 }
 
 // found is what the index has for one request.
@@ -181,29 +183,55 @@ func (c *Cache) entry(k store.Key) *entry {
 	if !ok {
 		return nil
 	}
-	rec, err := decodeRecord(o.Head)
+	rec, parts, err := decodeStored(o.Head)
 	if err != nil {
 		c.store.Delete(k)
 		return nil
 	}
-	return &entry{key: k, obj: o, rec: rec}
+	if parts != nil {
+		o.Size, o.Body = parts.total, &partsBody{c: c, key: k, id: o.ID, parts: parts, rec: rec}
+	}
+	return &entry{key: k, obj: o, rec: rec, parts: parts}
 }
 
-// commit stores what the flight fetched; a flight that an unsafe request
-// overtook stores nothing (RFC 9111, Section 4.4). Of two fetches the one that
+// commit stores the whole that the flight fetched. Of two fetches the one that
 // began later stays.
 func (c *Cache) commit(f *flight, r *record, names []string, body [][]byte) Refusal {
 	head := r.encode()
 	if len(head) > store.MaxHead {
 		return HeadTooLarge
 	}
+	return c.place(f, &r.mark, names, func(key store.Key) Refusal {
+		e := c.entry(key)
+		if e != nil && e.newerThan(r) && (e.rec.mark.after(r.mark) || e.parts == nil || !e.fits(r, span{}, e.obj.Size)) {
+			return OlderThanStored
+		}
+		if c.store.Put(key, head, body) != nil {
+			c.store.Delete(key)
+			return StoreUnavailable
+		}
+		if e != nil && e.parts != nil {
+			c.discardPieces(e.parts.pieces)
+		}
+		return ""
+	})
+}
+
+// newerThan reports whether what is stored was fetched after r.
+func (e *entry) newerThan(r *record) bool {
+	return e.rec.mark.after(r.mark) || e.rec.requested.After(r.requested) && !e.rec.requested.After(time.Now())
+}
+
+// place lets put store what the flight fetched under the key of its variant; a
+// flight that an unsafe request overtook stores nothing (RFC 9111, Section 4.4).
+func (c *Cache) place(f *flight, m *mark, names []string, put func(store.Key) Refusal) Refusal {
 	b := c.book(f.key)
 	b.mu.Lock()
 	if f.void {
 		b.mu.Unlock()
 		return Invalidated
 	}
-	if c.purges.judge(&r.mark, f.key, f.req.URL).gone {
+	if c.purges.judge(m, f.key, f.req.URL).gone {
 		b.mu.Unlock()
 		return WasPurged
 	}
@@ -224,12 +252,8 @@ func (c *Cache) commit(f *flight, r *record, names []string, body [][]byte) Refu
 		c.store.Delete(oldest)
 	}
 
-	if e := c.entry(key); e != nil && (e.rec.mark.after(r.mark) || e.rec.requested.After(r.requested) && !e.rec.requested.After(time.Now())) {
-		return OlderThanStored
-	}
-	if c.store.Put(key, head, body) != nil {
-		c.store.Delete(key)
-		return StoreUnavailable
+	if refusal := put(key); refusal != "" {
+		return refusal
 	}
 
 	b.mu.Lock()
@@ -255,7 +279,7 @@ func (c *Cache) commit(f *flight, r *record, names []string, body [][]byte) Refu
 // or invalidated since.
 func (c *Cache) renew(f *flight, e *entry, r *record) {
 	c.ifCurrent(f, e, func(obj store.Object) {
-		head := r.encode()
+		head := e.encode(r)
 		if len(head) > store.MaxHead || c.store.SetHead(e.key, obj, head) != nil {
 			c.store.Delete(e.key)
 			return

@@ -22,8 +22,9 @@ type query struct {
 	bent    bend   // what the rule made of this request
 	keyText string // where the key is not the URL
 	dir     requestDirectives
-	opens   bool // others may join its fetch
-	joins   bool // it may join another's fetch
+	opens   bool   // others may join its fetch
+	joins   bool   // it may join another's fetch
+	part    *entry // what is stored and not enough for it
 	until   time.Time
 	tries   int
 

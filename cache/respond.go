@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"fwdproxy/cache/store"
 )
 
 // fromStore answers with what is stored (RFC 9111, Section 4): 304 to a
@@ -19,25 +21,52 @@ func (t *Transport) fromStore(q *query, e *entry, result Result, st status, now 
 	if q.req.Method == http.MethodHead {
 		return t.reply(q, e.rec.status, h, http.NoBody, size, result, st), nil
 	}
-	part, verdict := selectRange(q.req.Header, e.rec, size)
-	code := e.rec.status
+	picked, verdict := e.pick(q.req.Header)
+	if !e.serves(q.req.Method, q.req.Header) {
+		return nil, store.ErrLost
+	}
 	switch verdict {
 	case rangeOutsideAll:
 		h = notModifiedHeader(h)
 		h["Content-Range"] = []string{"bytes */" + decimal(size)}
 		return t.reply(q, http.StatusRequestedRangeNotSatisfiable, h, http.NoBody, 0, result, st), nil
 	case partOfBody:
-		code = http.StatusPartialContent
-		h["Content-Range"] = []string{contentRange(part, size)}
+		return t.rangesFromStore(q, e, picked, result, st)
 	}
 	var body io.ReadCloser = http.NoBody
-	if part.n > 0 {
+	if size > 0 {
 		var err error
-		if body, err = e.obj.Body.Open(part.off, part.n); err != nil {
+		if body, err = e.obj.Body.Open(0, size); err != nil {
 			return nil, err
 		}
 	}
-	return t.reply(q, code, h, body, part.n, result, st), nil
+	return t.reply(q, e.rec.status, h, body, size, result, st), nil
+}
+
+// rangesFromStore answers with one part in the body, or with several as
+// multipart/byteranges, where no Content-Range belongs in the header (RFC 9110,
+// Section 15.3.7).
+func (t *Transport) rangesFromStore(q *query, e *entry, picked []slice, result Result, st status) (*http.Response, error) {
+	h := e.rec.header
+	if len(picked) == 1 {
+		s := picked[0]
+		body, err := e.obj.Body.Open(s.from, s.at.n)
+		if err != nil {
+			return nil, err
+		}
+		h["Content-Range"] = []string{contentRange(s.at, e.obj.Size)}
+		return t.reply(q, http.StatusPartialContent, h, body, s.at.n, result, st), nil
+	}
+	spans := make([]span, len(picked))
+	for i, s := range picked {
+		spans[i] = s.at
+	}
+	body, n, contentType, err := multipartBody(e.obj.Body, spans, e.obj.Size, first(h, "Content-Type"))
+	if err != nil {
+		return nil, err
+	}
+	h["Content-Type"] = []string{contentType}
+	return t.reply(q, http.StatusPartialContent, h, body, n, result, st), nil
 }
 
 // reply makes a response and reports it. A length below 0 is not known; it

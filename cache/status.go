@@ -114,6 +114,8 @@ func fwdReason(r Reason) string {
 		return "method"
 	case NoVariant:
 		return "vary-miss"
+	case PartStored:
+		return "partial"
 	case RequestNoCache, RequestMaxAge, RequestMinFresh:
 		return "request"
 	}

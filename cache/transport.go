@@ -100,6 +100,13 @@ func (t *Transport) try(q *query) (res *http.Response, again bool, err error) {
 		rec = fd.entry.rec
 	}
 	dec := decide(q.dir, rec, fd.known, now)
+	if q.part = nil; fd.entry != nil && !fd.entry.serves(q.req.Method, q.req.Header) {
+		dec = partOnly(q.dir)
+		if hit.detail == "" && q.hop.Permit(rec.addr) == nil {
+			q.part = fd.entry
+		}
+		fd.entry = nil
+	}
 	switch dec.Action {
 	case Fail:
 		return nil, false, t.notCached(q)
@@ -156,9 +163,9 @@ func (t *Transport) collapsing(q *query, fd found) {
 	if q.until.IsZero() {
 		q.until = time.Now().Add(t.cfg.CollapseTimeout.D())
 	}
-	q.opens = q.req.Method == http.MethodGet && len(h["Range"]) == 0 && len(h["Authorization"]) == 0 && !q.dir.noStore &&
-		(fd.entry != nil || !hasConditions(h)) && !fd.alone && (fd.entry == nil || !fd.entry.rec.noCache)
-	q.joins = q.opens && !q.dir.noCache && q.tries < maxTries && time.Until(q.until) > 0
+	shares := len(h["Authorization"]) == 0 && !q.dir.noStore && !fd.alone && (fd.entry == nil || !fd.entry.rec.noCache)
+	q.opens = shares && q.req.Method == http.MethodGet && len(h["Range"]) == 0 && (fd.entry != nil || !hasConditions(h))
+	q.joins = shares && !q.dir.noCache && q.tries < maxTries && time.Until(q.until) > 0
 }
 
 // lead waits for the head of the query's own fetch and passes 1xx responses on.
@@ -262,36 +269,6 @@ func (t *Transport) follow(q *query, f *flight, e *entry, dec Decision) (res *ht
 	return nil, true, nil
 }
 
-// share answers with what another's fetch is bringing.
-func (t *Transport) share(q *query, f *flight, st status, now time.Time) (*http.Response, bool, error) {
-	out := f.out
-	if err := q.hop.Permit(out.rec.addr); err != nil {
-		f.leave()
-		if q.view.rule.sharesHosts() {
-			q.tries = maxTries
-			return nil, true, nil
-		}
-		return nil, false, err
-	}
-	if notModified(q.req.Header, out.rec) {
-		f.leave()
-		q.hop.Used(out.rec.addr, "NONE")
-		h := notModifiedHeader(out.rec.header)
-		setAge(h, out.rec, now)
-		return t.reply(q, http.StatusNotModified, h, http.NoBody, -1, Hit, st), false, nil
-	}
-	body, ok := f.attach(q.ctx)
-	if !ok {
-		f.leave()
-		q.tries = maxTries
-		return nil, true, nil
-	}
-	q.hop.Used(out.rec.addr, "NONE")
-	h := out.rec.header.Clone()
-	setAge(h, out.rec, now)
-	return t.reply(q, out.rec.status, h, body, out.fill.size, Hit, st), false, nil
-}
-
 // instead answers where the next hop gave nothing that could be used: with
 // what is stored, if it may be served stale, else with the error.
 func (t *Transport) instead(q *query, e *entry, out *landing, st status, result Result) (*http.Response, bool, error) {
@@ -334,14 +311,16 @@ func (t *Transport) refresh(q *query, e *entry) {
 	if len(q.req.Header["Authorization"]) > 0 || q.dir.noStore {
 		return
 	}
-	req := q.req.WithContext(q.ctx)
-	req.Method, req.Header = http.MethodGet, q.req.Header.Clone()
-	for _, name := range []string{"Range", "If-Range", "If-None-Match", "If-Modified-Since"} {
-		delete(req.Header, name)
-	}
-	bg := &query{req: req, ctx: q.ctx, hop: q.hop, key: q.key, view: q.view, dir: q.dir, opens: true, joins: true}
+	req := wholeRequest(q.req)
+	t.inBackground(&query{req: req, ctx: q.ctx, hop: q.hop, key: q.key, view: q.view, dir: q.dir, opens: true, joins: true}, e, int64(t.cfg.MaxObject))
+}
+
+// inBackground begins a fetch that nobody waits for and that stores up to limit
+// bytes, unless one like it is under way.
+func (t *Transport) inBackground(bg *query, e *entry, limit int64) {
 	f, lead := t.cache.join(bg, nil, func() *flight {
-		f := t.newFlight(bg, e, true)
+		f := t.newFlight(bg, e, e != nil)
+		f.limit = limit
 		f.kept, f.noLeader, f.refs, f.waiting = true, true, 0, 0
 		close(f.leaderGone)
 		return f
