@@ -1,0 +1,426 @@
+package store
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"time"
+)
+
+const (
+	// linger is how long changes wait for others, to share a commit of the index.
+	linger = 100 * time.Millisecond
+	// rest is how long the writer pauses after the disk failed.
+	rest = time.Second
+	// atOnce is how many changes one commit has at most.
+	atOnce = 2000
+	// maxRebuilds is how often a damaged index is replaced before the tier gives
+	// up.
+	maxRebuilds = 3
+)
+
+// writer is what only the writing goroutine touches.
+type writer struct {
+	cur      *segment // that records are appended to; nil when there is none
+	buf      []byte   // appended already, not written
+	next     uint32   // the next segment
+	rebuilds int
+	dropping bool       // a segment is being dropped: what is kept of it needs room first
+	torn     []*segment // that a write of the present changes failed in
+	ghosts   []uint32   // segments that are gone while the index still leads there
+}
+
+// write applies changes until the tier is closed.
+func (d *Disk) write() {
+	defer close(d.ended)
+	for {
+		<-d.wake
+		d.mu.Lock()
+		idle := len(d.queue) == 0 && d.wanted == 0 && !d.closed
+		d.mu.Unlock()
+		if !idle && !d.index.Load().broken.Load() {
+			d.wait(linger)
+		}
+		if d.index.Load().broken.Load() {
+			d.rebuild()
+		}
+		if d.serveSpools() != nil {
+			d.wait(rest)
+		}
+		for {
+			changes, closed := d.take()
+			if len(changes) == 0 {
+				if closed {
+					return
+				}
+				break
+			}
+			if err := d.apply(changes); err != nil && !closed {
+				d.wait(rest)
+			}
+		}
+		d.exorcise()
+	}
+}
+
+// wait pauses; a call of hurry ends it.
+func (d *Disk) wait(t time.Duration) {
+	timer := time.NewTimer(t)
+	defer timer.Stop()
+	select {
+	case <-d.urgent:
+	case <-timer.C:
+	}
+}
+
+// take returns the next changes in order.
+func (d *Disk) take() (changes []*change, closed bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := min(len(d.queue), atOnce)
+	changes = d.queue[:n:n]
+	d.queue = d.queue[n:]
+	if len(d.queue) == 0 {
+		d.queue = nil
+	}
+	return changes, d.closed
+}
+
+// written is a change with the place that it got.
+type written struct {
+	*change
+	at place
+}
+
+// apply puts data on the disk first and into the index then, so that the index
+// never leads to what is not there.
+func (d *Disk) apply(changes []*change) error {
+	d.w.torn = nil
+	var todo []written
+	var failure error
+	for _, c := range changes {
+		switch c.kind {
+		case changePut, changeOwn, changeHead:
+			at, err := d.record(c)
+			switch {
+			case err == errSuperseded:
+				d.abandon(c)
+			case err != nil:
+				failure = err
+				d.fail(c, err)
+			default:
+				todo = append(todo, written{c, at})
+			}
+		default:
+			todo = append(todo, written{change: c})
+		}
+	}
+	if err := d.flushBuffer(); err != nil {
+		failure = err
+	}
+	todo = slices.DeleteFunc(todo, func(w written) bool {
+		torn := d.w.isTorn(w.at)
+		if torn {
+			d.fail(w.change, failure)
+		}
+		return torn
+	})
+	if err := d.commit(todo); err != nil {
+		failure = err
+	}
+	d.done(changes)
+	if failure != nil && faultOf(failure) == FaultFull && !errors.Is(failure, errFull) {
+		d.sacrifice()
+	}
+	return failure
+}
+
+// done lets go of what waited.
+func (d *Disk) done(changes []*change) {
+	var cost int64
+	for _, c := range changes {
+		cost += c.cost
+		if c.done != nil {
+			close(c.done)
+		}
+	}
+	d.mu.Lock()
+	d.queued -= cost
+	d.mu.Unlock()
+}
+
+// isTorn reports whether the record could not be written whole.
+func (w *writer) isTorn(at place) bool {
+	return slices.ContainsFunc(w.torn, func(s *segment) bool { return s.id == at.seg && int64(at.off)+at.length() > s.end })
+}
+
+var errSuperseded = errors.New("store: another change came after it")
+
+// record appends the record of a change to the segment.
+func (d *Disk) record(c *change) (place, error) {
+	if d.pending.get(c.key) != c {
+		return place{}, errSuperseded
+	}
+	at := place{head: uint32(len(c.head)), size: c.size, id: c.id, own: c.size > inlineMax}
+	switch c.kind {
+	case changeOwn:
+		at.own = true
+		return d.append(c.key, at, c.head, nil, c.ofSums, nil)
+	case changeHead:
+		return d.rehead(c, at)
+	}
+	var sums []byte
+	for _, b := range c.body {
+		sums = appendSums(sums, b)
+	}
+	if !at.own {
+		return d.append(c.key, at, c.head, sums, 0, c.body)
+	}
+	if err := d.writeFile(c, sums); err != nil {
+		return place{}, err
+	}
+	return d.append(c.key, at, c.head, nil, checksum(sums), nil)
+}
+
+// writeFile writes a body that is in memory to a file of its own.
+func (d *Disk) writeFile(c *change, sums []byte) error {
+	size := fileSize(c.size)
+	if err := d.makeRoom(size); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(filePath(d.dir, c.id), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	d.used.Add(size)
+	for _, b := range append(c.body[:len(c.body):len(c.body)], sums) {
+		if _, err = f.Write(b); err != nil {
+			break
+		}
+	}
+	return errors.Join(err, f.Close())
+}
+
+// rehead appends a record with another head and the body that there is.
+func (d *Disk) rehead(c *change, at place) (place, error) {
+	p, ok := d.find(c.key)
+	if !ok || p.id != c.id {
+		return place{}, errSuperseded // it was evicted
+	}
+	_, sums, ofSums, body, err := d.copyOf(c.key, p)
+	if err != nil {
+		return place{}, err
+	}
+	at.own = p.own
+	return d.append(c.key, at, c.head, sums, ofSums, [][]byte{body})
+}
+
+// copyOf reads a record whole.
+func (d *Disk) copyOf(k Key, p place) (head, sums []byte, ofSums uint32, body []byte, err error) {
+	s := d.segs.acquire(p.seg)
+	if s == nil {
+		return nil, nil, 0, nil, errGone
+	}
+	defer s.release()
+	if s == d.w.cur {
+		if err := d.flushBuffer(); err != nil {
+			return nil, nil, 0, nil, err
+		}
+	}
+	b := make([]byte, p.length())
+	if err := readFull(s.f, b, int64(p.off)); err != nil {
+		return nil, nil, 0, nil, err
+	}
+	if head, sums, ofSums, err = p.readFront(b[:p.front()], k); err != nil {
+		return nil, nil, 0, nil, err
+	}
+	body = b[p.front():]
+	if p.own {
+		sums = nil
+	} else if err := verify(body, sums, 0); err != nil {
+		return nil, nil, 0, nil, err
+	}
+	return head, sums, ofSums, body, nil
+}
+
+// append puts a record into the buffer, and where it will lie into the place.
+func (d *Disk) append(k Key, at place, head, sums []byte, ofSums uint32, body [][]byte) (place, error) {
+	n := at.length()
+	if d.w.cur == nil || d.w.cur.end+int64(len(d.w.buf))+n > d.segSize {
+		if err := d.roll(); err != nil {
+			return place{}, err
+		}
+	}
+	at.seg, at.off = d.w.cur.id, uint32(d.w.cur.end+int64(len(d.w.buf)))
+	d.w.buf = at.appendFront(d.w.buf, k, head, sums, ofSums)
+	for _, b := range body {
+		d.w.buf = append(d.w.buf, b...)
+	}
+	if len(d.w.buf) > 1<<20 {
+		if err := d.flushBuffer(); err != nil {
+			return place{}, err
+		}
+	}
+	return at, nil
+}
+
+// flushBuffer writes what was appended. When that fails nothing in the buffer
+// has a place, and the segment takes no more.
+func (d *Disk) flushBuffer() error {
+	if len(d.w.buf) == 0 {
+		return nil
+	}
+	n, err := d.w.cur.f.WriteAt(d.w.buf, d.w.cur.end)
+	d.w.cur.end += int64(n)
+	d.w.buf = d.w.buf[:0]
+	if err != nil {
+		d.w.torn = append(d.w.torn, d.w.cur)
+		d.seal()
+	}
+	return err
+}
+
+// roll begins the next segment.
+func (d *Disk) roll() error {
+	if d.w.cur != nil {
+		if err := d.flushBuffer(); err != nil {
+			return err
+		}
+		d.seal()
+	}
+	if !d.w.dropping {
+		if err := d.makeRoom(d.segSize); err != nil {
+			return err
+		}
+	}
+	if d.w.cur != nil {
+		return nil // making room has begun one for what it kept
+	}
+	return d.begin()
+}
+
+func (d *Disk) begin() error {
+	s, err := openSegment(d.dir, d.w.next, d.segSize, os.O_CREATE|os.O_EXCL)
+	if err != nil {
+		return err
+	}
+	d.w.next++
+	d.used.Add(d.segSize)
+	d.segs.add(s)
+	d.w.cur = s
+	return nil
+}
+
+// seal ends the segment: it takes no more records, and no more room than it
+// has.
+func (d *Disk) seal() {
+	if s := d.w.cur; s != nil {
+		d.used.Add(s.end - d.segSize)
+		d.w.cur = nil
+	}
+}
+
+// commit makes the index agree.
+func (d *Disk) commit(todo []written) error {
+	if len(todo) == 0 {
+		return nil
+	}
+	x := d.index.Load()
+	b, err := x.update(func(b *batch) error {
+		for _, w := range todo {
+			if err := b.change(w); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		for _, w := range todo {
+			d.fail(w.change, err)
+		}
+		if errors.Is(err, errIndex) {
+			d.indexFailed(x, err)
+			d.rebuild()
+		}
+		return err
+	}
+	d.settle(b)
+	var slots []int
+	for _, w := range todo {
+		if w.kind != changeFlush && w.kind != changeForget {
+			d.pending.settle(w.change)
+		}
+		if w.slot != noSlot {
+			slots = append(slots, w.slot)
+		}
+	}
+	if len(slots) > 0 {
+		if err := d.journal.release(slots); err != nil {
+			d.faults.note("the journal cannot be written", err)
+		}
+	}
+	return nil
+}
+
+func (b *batch) change(w written) error {
+	switch w.kind {
+	case changePut, changeOwn, changeHead:
+		return b.put(w.key, w.at)
+	case changeRemove, changeForget:
+		p, ok := b.get(w.key)
+		if ok && (p.id == w.id || w.kind == changeRemove && p.id < w.id) {
+			return b.remove(w.key, p)
+		}
+	}
+	return nil
+}
+
+// settle does outside the index what a commit of it brought about.
+func (d *Disk) settle(b *batch) {
+	all := make(map[uint32]*segment)
+	for _, s := range d.segs.all() {
+		all[s.id] = s
+	}
+	for seg, u := range b.delta {
+		d.objects.Add(u.objects)
+		if s := all[seg]; s != nil {
+			s.live.add(u)
+		}
+	}
+	for _, f := range b.unlink {
+		d.unlink(f.id, f.size)
+	}
+	d.indexed.Store(d.index.Load().bytes())
+}
+
+// fail takes back a change that could not be written.
+func (d *Disk) fail(c *change, err error) {
+	switch c.kind {
+	case changeFlush, changeForget:
+		return
+	case changeRemove:
+		// It holds, in the journal and for whoever asks, until the index has it.
+		d.enqueue(&change{key: c.key, kind: c.kind, id: c.id, slot: c.slot}, false)
+		return
+	case changeOwn:
+		d.unlink(c.id, fileSize(c.size))
+	case changePut:
+		if c.size > inlineMax {
+			d.unlink(c.id, fileSize(c.size))
+		}
+	}
+	if !errors.Is(err, errGone) {
+		d.faults.note("an object is not stored", err)
+		d.dropped.Add(1)
+	}
+	d.retract(c)
+}
+
+// abandon lets go of a change that another came after.
+func (d *Disk) abandon(c *change) {
+	now := d.pending.get(c.key)
+	if c.kind == changeOwn && (now == nil || now.kind != changeOwn || now.id != c.id) {
+		d.unlink(c.id, fileSize(c.size))
+	}
+	d.pending.settle(c)
+}
