@@ -42,13 +42,13 @@ type Disk struct {
 	lock    io.Closer
 	state   *state
 
-	index   atomic.Pointer[index]
-	journal *journal
-	pending *pending
-	segs    table
-	ids     atomic.Uint64
-	off     atomic.Bool    // for good: nothing is kept or returned
-	hot     func(Key) bool // is the object in use elsewhere; may be nil
+	index     atomic.Pointer[index]
+	deletions *deletions
+	pending   *pending
+	segs      table
+	ids       atomic.Uint64
+	off       atomic.Bool                    // for good: nothing is kept or returned
+	hot       atomic.Pointer[func(Key) bool] // whether an object is in use elsewhere
 
 	used     atomic.Int64 // bytes of segments, as long as they may become, and of files
 	indexed  atomic.Int64 // bytes of the index
@@ -143,6 +143,18 @@ func (d *Disk) get(k Key) (o Object, again, ok bool) {
 	}
 	return o, s.hit(p.off), true
 }
+
+// has reports whether the object under the key has that id.
+func (d *Disk) has(k Key, id uint64) bool {
+	if c := d.pending.get(k); c != nil {
+		return c.kind != changeRemove && c.id == id
+	}
+	p, ok := d.find(k)
+	return ok && p.id == id
+}
+
+// setHot tells which objects are in use though they are not asked for here.
+func (d *Disk) setHot(hot func(Key) bool) { d.hot.Store(&hot) }
 
 // find looks the key up in the index.
 func (d *Disk) find(k Key) (place, bool) {
@@ -244,7 +256,7 @@ func (d *Disk) Close(within time.Duration) error {
 		return errSlow // the writer may be stuck; what the index has stays good
 	}
 	<-d.ended
-	d.journal.close()
+	d.deletions.close()
 	err := d.index.Load().close()
 	if err == nil {
 		err = d.state.write(true)

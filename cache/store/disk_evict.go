@@ -33,7 +33,7 @@ func (d *Disk) makeRoom(n int64) error {
 func (d *Disk) victim() *segment {
 	var oldest, dead *segment
 	for _, s := range d.segs.all() {
-		if s == d.w.cur {
+		if s == d.w.cur || d.w.held[s.id] {
 			continue
 		}
 		if oldest == nil || s.id < oldest.id {
@@ -126,7 +126,8 @@ func (d *Disk) worthKeeping(s *segment, k Key, p place) bool {
 	if p.own && p.size > d.limit/largeShare {
 		return false
 	}
-	return s.wasHit(p.off) || (d.hot != nil && d.hot(k))
+	hot := d.hot.Load()
+	return s.wasHit(p.off) || hot != nil && (*hot)(k)
 }
 
 func (d *Disk) removeSegment(s *segment) {

@@ -56,8 +56,8 @@ func (d *Disk) abort() {
 	for _, s := range d.segs.all() {
 		d.segs.remove(s)
 	}
-	if d.journal != nil {
-		d.journal.close()
+	if d.deletions != nil {
+		d.deletions.close()
 	}
 	if x := d.index.Load(); x != nil {
 		_ = x.close()
@@ -94,7 +94,7 @@ func (d *Disk) open() error {
 		if state.run > 0 || state.why != nothingYet {
 			d.faults.log.Warn("cache disk: it begins empty", "why", state.why)
 		}
-		err = d.setAside("index", "journal", "segments", "files")
+		err = d.setAside("index", "deletions", "segments", "files")
 	}
 	if err == nil {
 		err = state.begin()
@@ -106,10 +106,10 @@ func (d *Disk) open() error {
 	if err := d.openData(); err != nil {
 		d.faults.note("what is stored cannot be used; it begins empty", err)
 		d.abandonIndex()
-		if d.journal != nil {
-			d.journal.close()
+		if d.deletions != nil {
+			d.deletions.close()
 		}
-		if err := d.setAside("index", "journal", "segments", "files"); err != nil {
+		if err := d.setAside("index", "deletions", "segments", "files"); err != nil {
 			return err
 		}
 		if err := d.openData(); err != nil {
@@ -122,7 +122,7 @@ func (d *Disk) open() error {
 	return nil
 }
 
-// openData opens the index, the journal and the segments.
+// openData opens the index, the list of deletions and the segments.
 func (d *Disk) openData() error {
 	for _, sub := range []string{"segments", "files"} {
 		if err := os.MkdirAll(filepath.Join(d.dir, sub), 0o700); err != nil {
@@ -134,15 +134,15 @@ func (d *Disk) openData() error {
 		return err
 	}
 	d.index.Store(x)
-	journal, deletions, err := openJournal(filepath.Join(d.dir, "journal"))
+	log, pending, err := openDeletions(filepath.Join(d.dir, "deletions"))
 	if err != nil {
 		return err
 	}
-	d.journal = journal
-	if _, err := x.update(func(b *batch) error { return b.replay(deletions) }); err != nil {
+	d.deletions = log
+	if _, err := x.update(func(b *batch) error { return b.replay(pending) }); err != nil {
 		return err
 	}
-	if err := journal.reset(); err != nil {
+	if err := log.reset(); err != nil {
 		return err
 	}
 	segs, files, err := x.survey()
@@ -153,9 +153,9 @@ func (d *Disk) openData() error {
 	return d.openSegments(segs)
 }
 
-// replay does what the journal has.
-func (b *batch) replay(deletions []deletion) error {
-	for _, del := range deletions {
+// replay does what the list of deletions has.
+func (b *batch) replay(pending []deletion) error {
+	for _, del := range pending {
 		var k Key
 		copy(k[:], del.half[:])
 		if p, ok := b.get(k); ok && p.id <= del.id {
@@ -302,7 +302,7 @@ func (d *Disk) rebuild() {
 		return
 	}
 	d.abandonIndex()
-	// The journal stays: it is open, and what it has is nothing that an empty
+	// The list of deletions stays: it is open, and what it has is nothing that an empty
 	// index could lack.
 	err := d.setAside("index", "segments", "files")
 	if err == nil {

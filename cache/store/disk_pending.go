@@ -14,7 +14,7 @@ type change struct {
 	from   place  // rehead: where the body is
 	ofSums uint32 // own: the checksum of the checksums
 	cost   int64  // bytes that it takes while it waits
-	slot   int    // remove: in the journal; -1 when it is in none
+	slot   int    // remove: in the list of deletions; -1 when it is in none
 	done   chan struct{}
 }
 

@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// noSlot is the slot of a deletion that the journal does not have.
+// noSlot is the slot of a deletion that the list does not have.
 const noSlot = -1
 
 var (
@@ -100,15 +100,15 @@ func (d *Disk) Delete(k Key) {
 }
 
 // remove deletes what is under the key and not newer than id. While the
-// journal is full it calls full and waits; where full is nil, a crash may bring
+// list is full it calls full and waits; where full is nil, a crash may bring
 // back what it removes.
 func (d *Disk) remove(k Key, id uint64, full func()) {
 	c := &change{key: k, kind: changeRemove, id: id, slot: noSlot}
 	d.pending.set(c)
 	del := deletion{id: id}
 	copy(del.half[:], k[:])
-	slot, err := d.journal.write(del, full)
-	if err != nil && err != errJournalFull {
+	slot, err := d.deletions.write(del, full)
+	if err != nil && err != errManyDeletions {
 		d.condemn(fmt.Errorf("a deletion cannot be noted: %w", err))
 		return
 	}

@@ -22,8 +22,6 @@ const (
 
 var recordMagic = [4]byte{'f', 'w', 'd', 1}
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 func checksum(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
 
 var errChecksum = errors.New("store: a checksum does not match")

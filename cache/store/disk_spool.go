@@ -157,21 +157,31 @@ func (s *Spool) reserve(length int64) error {
 	return nil
 }
 
-// Commit stores the object under the key, when all of it is on the disk, which
-// it waits for.
+// Wait waits until all that was appended is on the disk. The error says why the
+// object will not be stored.
+func (s *Spool) Wait() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.queue) > 0 && s.err == nil && !s.closed {
+		s.wake.Wait()
+	}
+	if s.closed {
+		return os.ErrClosed
+	}
+	return s.err
+}
+
+// Commit stores the object under the key. All of it has to be on the disk.
 func (s *Spool) Commit(k Key, head []byte) error {
 	if len(head) > MaxHead {
 		return ErrTooLarge
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for len(s.queue) > 0 && s.err == nil && !s.closed {
-		s.wake.Wait()
-	}
 	switch {
 	case s.err != nil:
 		return s.err
-	case s.closed || s.committed:
+	case s.closed || s.committed || len(s.queue) > 0:
 		return os.ErrClosed
 	}
 	if _, err := s.f.WriteAt(s.sums, s.written); err != nil {
@@ -186,9 +196,6 @@ func (s *Spool) Commit(k Key, head []byte) error {
 		key: k, kind: changeOwn, id: s.id, head: head, size: s.written, ofSums: checksum(s.sums), cost: int64(len(head)) + 256, slot: noSlot,
 	})
 }
-
-// ID returns the object's ID.
-func (s *Spool) ID() uint64 { return s.id }
 
 // Close lets go of the file. An object that was not committed is given up.
 func (s *Spool) Close() {

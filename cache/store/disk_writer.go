@@ -12,8 +12,9 @@ const (
 	linger = 100 * time.Millisecond
 	// rest is how long the writer pauses after the disk failed.
 	rest = time.Second
-	// atOnce is how many changes one commit has at most.
-	atOnce = 2000
+	// One commit has at most so many changes, and a change more than so many bytes.
+	atOnce      = 2000
+	atOnceBytes = 4 << 20
 	// maxRebuilds is how often a damaged index is replaced before the tier gives
 	// up.
 	maxRebuilds = 3
@@ -25,9 +26,10 @@ type writer struct {
 	buf      []byte   // appended already, not written
 	next     uint32   // the next segment
 	rebuilds int
-	dropping bool       // a segment is being dropped: what is kept of it needs room first
-	torn     []*segment // that a write of the present changes failed in
-	ghosts   []uint32   // segments that are gone while the index still leads there
+	dropping bool            // a segment is being dropped: what is kept of it needs room first
+	torn     []*segment      // that a write of the present changes failed in
+	held     map[uint32]bool // segments with records that the index does not have yet
+	ghosts   []uint32        // segments that are gone while the index still leads there
 }
 
 // write applies changes until the tier is closed.
@@ -77,7 +79,10 @@ func (d *Disk) wait(t time.Duration) {
 func (d *Disk) take() (changes []*change, closed bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	n := min(len(d.queue), atOnce)
+	var n int
+	for bytes := int64(0); n < len(d.queue) && n < atOnce && bytes < atOnceBytes; n++ {
+		bytes += d.queue[n].cost
+	}
 	changes = d.queue[:n:n]
 	d.queue = d.queue[n:]
 	if len(d.queue) == 0 {
@@ -95,7 +100,8 @@ type written struct {
 // apply puts data on the disk first and into the index then, so that the index
 // never leads to what is not there.
 func (d *Disk) apply(changes []*change) error {
-	d.w.torn = nil
+	d.w.torn, d.w.held = nil, make(map[uint32]bool)
+	defer func() { d.w.held = nil }()
 	var todo []written
 	var failure error
 	for _, c := range changes {
@@ -251,6 +257,9 @@ func (d *Disk) append(k Key, at place, head, sums []byte, ofSums uint32, body []
 			return place{}, err
 		}
 	}
+	if d.w.held != nil {
+		d.w.held[d.w.cur.id] = true
+	}
 	at.seg, at.off = d.w.cur.id, uint32(d.w.cur.end+int64(len(d.w.buf)))
 	d.w.buf = at.appendFront(d.w.buf, k, head, sums, ofSums)
 	for _, b := range body {
@@ -355,8 +364,8 @@ func (d *Disk) commit(todo []written) error {
 		}
 	}
 	if len(slots) > 0 {
-		if err := d.journal.release(slots); err != nil {
-			d.faults.note("the journal cannot be written", err)
+		if err := d.deletions.release(slots); err != nil {
+			d.faults.note("the list of deletions cannot be written", err)
 		}
 	}
 	return nil
@@ -399,7 +408,7 @@ func (d *Disk) fail(c *change, err error) {
 	case changeFlush, changeForget:
 		return
 	case changeRemove:
-		// It holds, in the journal and for whoever asks, until the index has it.
+		// It holds, in the list of deletions and for whoever asks, until the index has it.
 		d.enqueue(&change{key: c.key, kind: c.kind, id: c.id, slot: c.slot}, false)
 		return
 	case changeOwn:

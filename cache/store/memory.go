@@ -136,6 +136,20 @@ func (m *Memory) Get(k Key) (Object, bool) {
 
 // Put implements Store.
 func (m *Memory) Put(k Key, head []byte, body [][]byte) error {
+	return m.put(k, m.ids.Add(1), head, body)
+}
+
+// has reports whether there is an object under the key.
+func (m *Memory) has(k Key) bool {
+	if m.cache == nil {
+		return false
+	}
+	_, err := m.cache.Get(string(k[:]))
+	return err == nil
+}
+
+// put is Put of an object that has its id already.
+func (m *Memory) put(k Key, id uint64, head []byte, body [][]byte) error {
 	if m.cache == nil {
 		return ErrOff
 	}
@@ -149,7 +163,6 @@ func (m *Memory) Put(k Key, head []byte, body [][]byte) error {
 	if len(head) > MaxHead || size > MaxObject(m.limit) {
 		return ErrTooLarge
 	}
-	id := m.ids.Add(1)
 	if len(body) <= 1 && int64(len(head))+size <= inline {
 		e := prefix(layoutInline, id, size, head, int(size))
 		for _, s := range body {
