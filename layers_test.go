@@ -47,6 +47,7 @@ const importers = `
 	github.com/BurntSushi/toml              policy
 	github.com/elazarl/goproxy              forward
 	github.com/allegro/bigcache/v3          cache/store
+	go.etcd.io/bbolt                        cache/store/disk_index.go
 	github.com/pquerna/cachecontrol         cache/directives.go
 	github.com/dunglas/httpsfv              cache/structured.go
 	github.com/prometheus/client_golang     accesslog admin cmd/fwdproxy

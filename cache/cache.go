@@ -14,6 +14,7 @@ import (
 // fetches under way.
 type Cache struct {
 	store   store.Store
+	tiers   *store.Tiered // the store, if it has a disk; else nil
 	purges  *purges
 	filling atomic.Int64 // bytes held by fills, over all flights
 	books   [64]book
@@ -42,6 +43,7 @@ func Open(s store.Store, j *store.Journal) (c *Cache, damage, err error) {
 
 func newCache(s store.Store, p *purges) *Cache {
 	c := &Cache{store: s, purges: p}
+	c.tiers, _ = s.(*store.Tiered)
 	for i := range c.books {
 		c.books[i].flights = make(map[store.Key][]*flight)
 	}

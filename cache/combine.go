@@ -42,18 +42,15 @@ func arriving(req *http.Request, res *http.Response) (a arrival, h http.Header, 
 }
 
 // keepWhat stores what came of a response: the whole, or a part.
-func (f *flight) keepWhat(a arrival, r *record, h http.Header, names []string, segs [][]byte, err error) {
+func (f *flight) keepWhat(a arrival, r *record, h http.Header, names []string, body content, err error) {
 	c := f.t.cache
 	if err == io.EOF && !a.ranged {
-		if c.commit(f, r, names, segs) == "" {
+		if c.commit(f, r, names, body) == "" {
 			c.remember(f, r)
 		}
 		return
 	}
-	var n, short int64
-	for _, s := range segs {
-		n += int64(len(s))
-	}
+	n, short := body.size, int64(0)
 	switch {
 	case n == 0 || n > a.n:
 		return
@@ -64,7 +61,7 @@ func (f *flight) keepWhat(a arrival, r *record, h http.Header, names []string, s
 	case err != io.EOF && (!a.framed || errors.Is(err, errTooLong) || r.status != http.StatusOK || !isStrong(first(r.header, "Etag"))):
 		return // RFC 9111, Section 3.3: it could never be completed
 	}
-	e, refusal := c.commitPart(f, r, names, h, arrival{span: span{a.off, n}, total: a.total}, short, segs)
+	e, refusal := c.commitPart(f, r, names, h, arrival{span: span{a.off, n}, total: a.total}, short, body)
 	if refusal == "" && a.ranged && err == io.EOF {
 		f.fetchRest(e)
 	}
@@ -73,16 +70,16 @@ func (f *flight) keepWhat(a arrival, r *record, h http.Header, names []string, s
 // commitPart stores a part beside what it can be combined with, or in its
 // place (RFC 9111, Section 3.4). It returns what is stored then, nil when that
 // is the whole already.
-func (c *Cache) commitPart(f *flight, r *record, names []string, h http.Header, a arrival, short int64, segs [][]byte) (*entry, Refusal) {
+func (c *Cache) commitPart(f *flight, r *record, names []string, h http.Header, a arrival, short int64, body content) (*entry, Refusal) {
 	var out *entry
 	refusal := c.place(f, &r.mark, names, func(key store.Key) Refusal {
 		s := a.span
-		if old := c.entry(key); old != nil && old.parts != nil && short == 0 && old.fits(r, s, a.total) {
-			s, segs = c.withNeighbour(old, s, segs)
+		if old := c.entry(key); old != nil && old.parts != nil && short == 0 && body.spool == nil && old.fits(r, s, a.total) {
+			s, body.segs = c.withNeighbour(old, s, body.segs)
 		}
 		p := piece{span: s}
 		_, _ = rand.Read(p.id[:]) // it never fails
-		if c.store.Put(p.key(), p.id[:], segs) != nil {
+		if c.put(p.key(), p.id[:], body) != nil {
 			return StoreUnavailable
 		}
 		b := c.book(f.key)

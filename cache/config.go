@@ -20,12 +20,15 @@ import (
 
 // Config is the table [cache].
 type Config struct {
-	// Memory is how much memory stored responses may take; 0 turns the cache
-	// off. About a sixteenth comes on top for copying and the index, and up to a
+	// Memory is how much memory stored responses may take; 0 turns it off, and
+	// without a disk the cache. About a sixteenth comes on top for copying and the index, and up to a
 	// quarter while responses arrive.
 	Memory unit.Size `toml:"memory"`
-	// MaxObject is the largest body that is stored, a quarter of memory at most.
+	// MaxObject is the largest body that is stored: up to a quarter of memory, or
+	// with a disk up to an eighth of disk.size.
 	MaxObject unit.Size `toml:"max_object"`
+	// Disk is where stored responses outlive the process.
+	Disk DiskConfig `toml:"disk"`
 	// CollapseTimeout is how long a request waits for another's fetch of the
 	// same thing to begin answering before it fetches by itself; 0 never waits.
 	CollapseTimeout unit.Duration `toml:"collapse_timeout"`
@@ -57,6 +60,35 @@ type Config struct {
 	Rules []RuleConfig `toml:"rule"`
 }
 
+// DiskConfig is the table [cache.disk].
+type DiskConfig struct {
+	// Dir is the folder that stored responses are kept in besides memory; it is made
+	// when it is missing, and is for one process. Empty: there is none.
+	Dir string `toml:"dir"`
+	// Size is how much of the disk it takes at most.
+	Size unit.Size `toml:"size"`
+}
+
+// off reports whether nothing is ever stored.
+func (c Config) off() bool { return c.Memory == 0 && c.Disk.Dir == "" }
+
+// inMemory is how large a body may become before it goes to the disk while it
+// arrives.
+func (c Config) inMemory() int64 {
+	if c.Memory == 0 {
+		return min(int64(c.MaxObject), 1<<20)
+	}
+	return min(int64(c.MaxObject), store.MaxObject(int64(c.Memory)))
+}
+
+// arriving is how many bytes of bodies may be in memory while they arrive.
+func (c Config) arriving() int64 {
+	if c.Memory == 0 {
+		return 64 << 20
+	}
+	return int64(c.Memory) / 4
+}
+
 // ownField is the targeted field for this cache alone. Where it counts it goes
 // no further.
 const ownField = "Fwdproxy-Cache-Control"
@@ -83,6 +115,7 @@ func DefaultConfig() Config {
 	return Config{
 		Memory:          256 << 20,
 		MaxObject:       64 << 20,
+		Disk:            DiskConfig{Size: 10 << 30},
 		CollapseTimeout: unit.Duration(5 * time.Second),
 		RangeAhead:      1 << 20,
 		RangeFill:       16 << 20,
@@ -113,18 +146,23 @@ func (c Config) Validate() problem.List {
 			l.Add("cache.targeted["+strconv.Itoa(i)+"]", `write the name of a response field, as in "CDN-Cache-Control"`, "%q is no targeted field", name)
 		}
 	}
-	if c.Memory == 0 {
-		return l
-	}
-	if c.Memory < store.MinMemory {
-		l.Add("cache.memory", "0 turns the cache off, else "+unit.Size(store.MinMemory).String()+" or more",
+	if c.Memory != 0 && c.Memory < store.MinMemory {
+		l.Add("cache.memory", "0 turns it off, else "+unit.Size(store.MinMemory).String()+" or more",
 			"%s is too small to keep anything", c.Memory)
 		return l
 	}
-	most := unit.Size(store.MaxObject(int64(c.Memory)))
-	if c.MaxObject <= 0 || c.MaxObject > most {
-		l.Add("cache.max_object", "write a size up to "+most.String()+", a quarter of cache.memory, or raise cache.memory",
-			"%s does not fit", c.MaxObject)
+	most, of := store.MaxObject(int64(c.Memory)), "a quarter of cache.memory, or raise cache.memory"
+	if c.Disk.Dir != "" {
+		if c.Disk.Size < store.MinDisk {
+			l.Add("cache.disk.size", "write a size of "+unit.Size(store.MinDisk).String()+" or more", "%s is too small", c.Disk.Size)
+			return l
+		}
+		if onDisk := store.MaxDiskObject(int64(c.Disk.Size)); onDisk > most {
+			most, of = onDisk, "an eighth of cache.disk.size, or raise cache.disk.size"
+		}
+	}
+	if !c.off() && (c.MaxObject <= 0 || int64(c.MaxObject) > most) {
+		l.Add("cache.max_object", "write a size up to "+unit.Size(most).String()+", "+of, "%s does not fit", c.MaxObject)
 	}
 	if c.RangeAhead < 0 {
 		l.Add("cache.range_ahead", "write a size, 0 or more", "%s is no size", c.RangeAhead)

@@ -50,8 +50,8 @@ func (t *Transport) Explain(req *http.Request, now time.Time) Explanation {
 	}
 	h := hop.From(req.Context())
 	switch {
-	case t.cfg.Memory == 0:
-		ex.Reason = "the cache is off: cache.memory is 0"
+	case t.cfg.off():
+		ex.Reason = "the cache is off: cache.memory is 0 and there is no cache.disk.dir"
 		return ex
 	case req.Method != http.MethodGet && req.Method != http.MethodHead:
 		ex.Reason = string(OtherMethod)

@@ -177,7 +177,10 @@ func (f *flight) response(res *http.Response, requested time.Time, leader contex
 
 	names, _ := varyNames(res.Header)
 	usable := !came.ranged && judge(plainRequest, rec, true, now).Action == Serve
-	body := newFill(max(res.ContentLength, -1), f.limit, int64(f.t.cfg.Memory)/4, &f.t.cache.filling)
+	body := newFill(max(res.ContentLength, -1), f.limit, f.t.cfg.arriving(), &f.t.cache.filling)
+	if tiers := f.t.cache.tiers; tiers != nil {
+		body.spillTo(f.t.cfg.inMemory(), tiers.Create)
+	}
 	// From its landing on the response is the leader's, who puts a reader of the
 	// fill in the place of its body.
 	from := res.Body
@@ -186,8 +189,8 @@ func (f *flight) response(res *http.Response, requested time.Time, leader contex
 		h = maps.Clone(h) // for the part that is stored if it breaks off
 	}
 	f.land(&landing{kind: shared, res: res, rec: rec, fill: body, answered: res.StatusCode}, names, usable, leader)
-	_ = body.from(from, func(segs [][]byte, err error) { // readers get the error
-		f.keepWhat(came, rec, h, names, segs, err)
+	_ = body.from(from, func(body content, err error) { // readers get the error
+		f.keepWhat(came, rec, h, names, body, err)
 	})
 }
 

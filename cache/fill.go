@@ -47,6 +47,7 @@ type fill struct {
 	err     error // how it ended; io.EOF when whole
 	held    int64
 	since   time.Time // it is not kept
+	spill   spill
 	readers map[*fillReader]struct{}
 }
 
@@ -56,11 +57,11 @@ func newFill(size, limit, room int64, total *atomic.Int64) *fill {
 	return f
 }
 
-// from reads body to its end. It calls done with the bytes that came and how
-// they ended, io.EOF when they are complete, before the last of them is seen,
-// so that whoever has the whole response finds it stored. It is not called for
-// a body that is not kept.
-func (f *fill) from(body io.Reader, done func(segs [][]byte, err error)) error {
+// from reads body to its end. It calls done with what came and how that ended,
+// io.EOF when it is complete, before the last of it is seen, so that whoever has
+// the whole response finds it stored. For a body that went to the disk meanwhile
+// it is called last, and for one that is not kept not at all.
+func (f *fill) from(body io.Reader, done func(content, error)) error {
 	var arrived int64
 	for {
 		room, err := f.space()
@@ -82,11 +83,16 @@ func (f *fill) from(body io.Reader, done func(segs [][]byte, err error)) error {
 		if err == io.EOF && f.size >= 0 && arrived < f.size {
 			err = io.ErrUnexpectedEOF
 		}
-		if segs, ok := f.came(n); ok {
-			done(segs, err)
+		came, ok := f.came(n)
+		if ok && came.spool == nil {
+			done(came, err)
 		}
 		f.show(n)
-		return f.finish(err)
+		_ = f.finish(err)
+		if ok && came.spool != nil {
+			done(came, err) // which waits for the disk; until then this is where others find it
+		}
+		return err
 	}
 }
 
@@ -109,8 +115,10 @@ func theEnd(body io.Reader) error {
 func (f *fill) space() ([]byte, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.kept && (f.n > f.limit || f.total.Load() > f.room) {
-		f.kept, f.since = false, time.Now()
+	if f.kept {
+		if f.kept = f.keeps(); !f.kept {
+			f.since = time.Now()
+		}
 		f.trim()
 	}
 	for !f.kept {
@@ -200,13 +208,13 @@ func (f *fill) show(n int) {
 	f.wake.Broadcast()
 }
 
-// came returns all segments with n bytes that are not shown yet, if they were
-// all kept and are not too many.
-func (f *fill) came(n int) ([][]byte, bool) {
+// came returns the bytes that came with n that are not shown yet, if all were
+// kept and are not too many.
+func (f *fill) came(n int) (content, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if !f.kept || f.n+int64(n) > f.limit {
-		return nil, false
+		return content{}, false
 	}
 	segs := append([][]byte(nil), f.segs...)
 	last := len(segs) - 1
@@ -214,7 +222,15 @@ func (f *fill) came(n int) ([][]byte, bool) {
 	if len(segs[last]) == 0 {
 		segs = segs[:last]
 	}
-	return segs, true
+	size := f.n + int64(n)
+	if f.spill.spool == nil {
+		return content{size: size, segs: segs}, true
+	}
+	shown := f.segs
+	f.segs = segs
+	f.pass(true)
+	f.segs = shown
+	return content{size: size, spool: f.spill.spool}, !f.spill.failed
 }
 
 // progress returns how many bytes are there, and whether all are kept.
@@ -240,22 +256,28 @@ func (f *fill) seal() {
 	f.trim()
 }
 
-// trim lets go of what no reader needs any more.
+// trim lets go of what no reader needs any more, or finds on the disk.
 func (f *fill) trim() {
-	if f.kept {
+	if f.kept && f.spill.spool == nil {
 		return
 	}
-	low := f.slowest()
-	done := f.err != nil && len(f.readers) == 0
+	low, onDisk := f.slowest(), min(f.onDisk(), f.n-window)
+	if f.kept {
+		low = 0
+	}
+	done := !f.kept && f.err != nil && len(f.readers) == 0
 	for len(f.segs) > 0 {
 		s := f.segs[0]
-		if !done && (len(s) < store.SegmentSize || f.base+int64(len(s)) > low) {
-			return
+		if end := f.base + int64(len(s)); !done && (len(s) < store.SegmentSize || end > low && end > onDisk) {
+			break
 		}
 		f.base += int64(len(s))
 		f.hold(-int64(cap(s)))
 		f.segs[0] = nil
 		f.segs = f.segs[1:]
+	}
+	if done {
+		f.spill.close()
 	}
 }
 
@@ -297,6 +319,8 @@ type fillReader struct {
 	unwatch func() bool
 	left    func()
 	at, end int64
+	block   []byte // read from the disk, where the fill is ahead
+	blockAt int64
 	closed  bool
 	blame   time.Duration // how long others waited for it
 	err     error         // it was cut off
@@ -335,6 +359,8 @@ func (r *fillReader) Read(p []byte) (int, error) {
 			return 0, r.err
 		case r.at == r.end:
 			return 0, io.EOF
+		case r.at < f.base:
+			return r.readBehind(p)
 		case r.at < f.n:
 			off := r.at - f.base
 			s := f.segs[off/store.SegmentSize][off%store.SegmentSize:]

@@ -186,8 +186,8 @@ func TestReadersOfDifferentPaceAllGetEveryByte(t *testing.T) {
 			})
 		}
 		stored := false
-		f.from(bytes.NewReader(body), func(segs [][]byte, err error) {
-			stored = err == io.EOF && bytes.Equal(bytes.Join(segs, nil), body)
+		f.from(bytes.NewReader(body), func(came content, err error) {
+			stored = err == io.EOF && bytes.Equal(bytes.Join(came.segs, nil), body)
 		})
 		wg.Wait()
 		f.seal()

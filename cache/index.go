@@ -196,7 +196,7 @@ func (c *Cache) entry(k store.Key) *entry {
 
 // commit stores the whole that the flight fetched. Of two fetches the one that
 // began later stays.
-func (c *Cache) commit(f *flight, r *record, names []string, body [][]byte) Refusal {
+func (c *Cache) commit(f *flight, r *record, names []string, body content) Refusal {
 	head := r.encode()
 	if len(head) > store.MaxHead {
 		return HeadTooLarge
@@ -206,7 +206,7 @@ func (c *Cache) commit(f *flight, r *record, names []string, body [][]byte) Refu
 		if e != nil && e.newerThan(r) && (e.rec.mark.after(r.mark) || e.parts == nil || !e.fits(r, span{}, e.obj.Size)) {
 			return OlderThanStored
 		}
-		if c.store.Put(key, head, body) != nil {
+		if c.put(key, head, body) != nil {
 			c.store.Delete(key)
 			return StoreUnavailable
 		}

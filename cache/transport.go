@@ -22,7 +22,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	switch {
 	case !post && req.Method != http.MethodGet && req.Method != http.MethodHead:
 		return t.pass(req, status{fwd: "method"})
-	case t.cfg.Memory == 0 || q.hop == nil || q.hop.Permit == nil:
+	case t.cfg.off() || q.hop == nil || q.hop.Permit == nil:
 		return t.pass(req, status{fwd: "bypass"})
 	}
 	q.dir = parseRequest(req.Header)
@@ -66,7 +66,7 @@ func (t *Transport) pass(req *http.Request, st status) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if t.cfg.Memory != 0 {
+	if !t.cfg.off() {
 		t.invalidate(req, res, nil)
 	}
 	addDate(res.Header, time.Now())

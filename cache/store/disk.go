@@ -91,6 +91,7 @@ type DiskStats struct {
 	Dropped  int64 // objects that were not written because too much waited, or the disk failed
 	Evicted  int64 // objects that made room for others
 	Segments int
+	Off      bool          // it has turned itself off, until the next start
 	Faults   [Faults]int64 // by kind
 }
 
@@ -98,7 +99,7 @@ type DiskStats struct {
 func (d *Disk) Stats() DiskStats {
 	s := DiskStats{
 		Objects: d.objects.Load(), Bytes: d.used.Load() + d.indexed.Load(), Limit: d.limit,
-		Dropped: d.dropped.Load(), Evicted: d.evicted.Load(),
+		Dropped: d.dropped.Load(), Evicted: d.evicted.Load(), Off: d.off.Load(),
 	}
 	for i := range s.Faults {
 		s.Faults[i] = d.faults.counts[i].Load()

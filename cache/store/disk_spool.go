@@ -34,8 +34,8 @@ type Spool struct {
 	refs      atomic.Int32 // whoever has it, and its goroutine
 }
 
-// Create begins an object of size bytes, -1 when that is not known. It must be
-// closed in the end.
+// Create begins an object of size bytes, -1 when that is not known. It does not
+// wait for the disk. The Spool must be closed in the end.
 func (d *Disk) Create(size int64) (*Spool, error) {
 	switch {
 	case d.off.Load():
@@ -46,20 +46,14 @@ func (d *Disk) Create(size int64) (*Spool, error) {
 	s := &Spool{d: d, id: d.newID(), gen: d.accounts.Load()}
 	s.refs.Store(2)
 	s.wake.L = &s.mu
-	f, err := os.OpenFile(filePath(d.dir, s.id), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		d.faults.note("an object is not stored", err)
-		d.dropped.Add(1)
-		return nil, err
-	}
-	s.f = f
 	go s.write()
 	return s, nil
 }
 
 // Append adds a piece of the body, which must not be changed afterwards; all
-// but the last have SegmentSize bytes. It never waits. An error says that the
-// object will not be stored; what Written says can still be read.
+// but the last have SegmentSize bytes. It never waits, and takes more than Full
+// says. An error says that the object will not be stored; what Written says can
+// still be read.
 func (s *Spool) Append(b []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -68,18 +62,12 @@ func (s *Spool) Append(b []byte) error {
 		return s.err
 	case s.closed || s.committed || s.taken%SegmentSize != 0 || len(b) > SegmentSize:
 		s.err = errors.New("store: a piece that does not belong")
-	case s.ahead > spoolAhead:
-		s.err = errSlow
 	case s.taken+int64(len(b)) > MaxDiskObject(s.d.limit):
 		s.err = ErrTooLarge
 	}
 	if s.err != nil {
-		if s.err == errSlow {
-			s.d.dropped.Add(1)
-		}
 		s.gave.Store(true)
 		s.wake.Broadcast()
-		s.d.freed()
 		return s.err
 	}
 	s.queue = append(s.queue, b)
@@ -89,6 +77,22 @@ func (s *Spool) Append(b []byte) error {
 	return nil
 }
 
+// Full reports whether so much waits for the disk that more had better wait
+// where it is.
+func (s *Spool) Full() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ahead > spoolAhead
+}
+
+// GiveUp says that the object will not be stored, the disk being too slow for
+// it.
+func (s *Spool) GiveUp() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fail(errSlow)
+}
+
 // Written returns how many bytes can be read.
 func (s *Spool) Written() int64 {
 	s.mu.Lock()
@@ -96,20 +100,42 @@ func (s *Spool) Written() int64 {
 	return s.written
 }
 
-// ReadAt implements io.ReaderAt over what Written says.
-func (s *Spool) ReadAt(p []byte, off int64) (int, error) {
-	left := s.Written() - off
-	if left <= 0 {
-		return 0, io.EOF
+// Block reads the block with that number, which is SegmentSize bytes long but
+// for the last, into buf, whose capacity has to be as much.
+func (s *Spool) Block(i int64, buf []byte) ([]byte, error) {
+	s.mu.Lock()
+	n := min(SegmentSize, s.written-i*SegmentSize)
+	var sum []byte
+	if n > 0 {
+		sum = s.sums[4*i : 4*i+4]
 	}
-	return s.f.ReadAt(p[:min(int64(len(p)), left)], off)
+	s.mu.Unlock()
+	if n <= 0 {
+		return nil, io.ErrUnexpectedEOF
+	}
+	err := readFull(s.f, buf[:n], i*SegmentSize)
+	if err == nil {
+		err = verify(buf[:n], sum, 0)
+	}
+	if err != nil {
+		s.d.faults.note("an object that is being stored cannot be read", err)
+		return nil, ErrLost
+	}
+	return buf[:n], nil
 }
 
 // write writes what is appended, in a goroutine of its own.
 func (s *Spool) write() {
 	defer s.unref()
+	f, err := os.OpenFile(filePath(s.d.dir, s.id), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err != nil {
+		s.fail(err)
+		return
+	}
+	s.f = f
+	s.wake.Broadcast()
 	for {
 		for len(s.queue) == 0 && s.err == nil && !s.closed {
 			s.wake.Wait()
@@ -126,12 +152,7 @@ func (s *Spool) write() {
 		sums := appendSums(nil, b)
 		s.mu.Lock()
 		if err != nil {
-			if s.err == nil {
-				s.err = err
-				s.d.dropped.Add(1)
-				s.d.faults.note("an object is not stored", err)
-			}
-			s.wake.Broadcast()
+			s.fail(err)
 			return
 		}
 		s.sums = append(s.sums, sums...)
@@ -141,6 +162,17 @@ func (s *Spool) write() {
 		s.written += int64(len(b))
 		s.wake.Broadcast()
 	}
+}
+
+// fail gives the object up, unless it is given up already.
+func (s *Spool) fail(err error) {
+	if s.err == nil && !s.closed {
+		s.err = err
+		s.d.dropped.Add(1)
+		s.d.faults.note("an object is not stored", err)
+	}
+	s.gave.Store(true)
+	s.wake.Broadcast()
 }
 
 // reserve sees to it that the tier has room for a file of that length.
@@ -162,7 +194,7 @@ func (s *Spool) reserve(length int64) error {
 func (s *Spool) Wait() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for len(s.queue) > 0 && s.err == nil && !s.closed {
+	for (len(s.queue) > 0 || s.f == nil) && s.err == nil && !s.closed {
 		s.wake.Wait()
 	}
 	if s.closed {
@@ -181,7 +213,7 @@ func (s *Spool) Commit(k Key, head []byte) error {
 	switch {
 	case s.err != nil:
 		return s.err
-	case s.closed || s.committed || len(s.queue) > 0:
+	case s.closed || s.committed || s.f == nil || len(s.queue) > 0:
 		return os.ErrClosed
 	}
 	if _, err := s.f.WriteAt(s.sums, s.written); err != nil {
@@ -214,6 +246,9 @@ func (s *Spool) Close() {
 
 func (s *Spool) unref() {
 	if s.refs.Add(-1) > 0 {
+		return
+	}
+	if s.f == nil {
 		return
 	}
 	s.f.Close()

@@ -17,6 +17,7 @@ type processInfo struct {
 	Default   string         `json:"default"`
 	Rules     []acl.RuleInfo `json:"rules"`
 	Lists     []acl.ListInfo `json:"lists"`
+	Disk      *diskInfo      `json:"disk,omitempty"`
 	Draining  bool           `json:"draining"`
 }
 
@@ -26,6 +27,7 @@ func (s *server) info() any {
 		Version: versionString(), Mode: s.mode,
 		Policy: l.policy.Source(), Digest: l.policy.Digest, Loaded: l.loaded,
 		Default: l.policy.ACL.Default().String(), Rules: l.policy.ACL.Rules(), Lists: l.policy.ACL.Lists(),
+		Disk:     s.tiers.info(),
 		Draining: s.readiness() != nil,
 	}
 	for _, a := range s.listeners.addrs() {

@@ -232,6 +232,7 @@ func needRestart(a, b policy.Config) []string {
 		changed bool
 	}{
 		{"cache.memory", a.Cache.Memory != b.Cache.Memory},
+		{"cache.disk", a.Cache.Disk != b.Cache.Disk},
 		{"admin.listen", a.Admin.Listen != b.Admin.Listen},
 		{"limits.connections", a.Limits.Connections != b.Limits.Connections},
 	} {

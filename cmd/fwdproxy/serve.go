@@ -78,6 +78,7 @@ type server struct {
 	admin     *http.Server // nil when off
 	adminAddr netip.AddrPort
 	registry  *prometheus.Registry
+	tiers     *tiers
 	failed    chan error
 
 	drainMu  sync.Mutex
@@ -96,16 +97,12 @@ func serve(mode string, p *policy.Policy, stdout, stderr io.Writer) error {
 // start sets everything up and listens; nothing is left behind on an error.
 func start(mode string, p *policy.Policy, stdout, stderr io.Writer) (*server, error) {
 	c := p.Config
-	memory, err := store.NewMemory(int64(c.Cache.Memory))
-	if err != nil {
-		return nil, err
-	}
 	access, err := accesslog.Open(c.Log, stdout, stderr)
 	if err != nil {
 		return nil, fmt.Errorf("log.access: %w", err)
 	}
 	logger := slog.New(slog.NewTextHandler(stderr, nil))
-	stored, err := openCache(memory, nil, logger)
+	stored, err := openTiers(c.Cache, logger)
 	if err != nil {
 		access.Close()
 		return nil, err
@@ -114,7 +111,7 @@ func start(mode string, p *policy.Policy, stdout, stderr io.Writer) (*server, er
 	s := &server{
 		engine: &engine{
 			mode:    mode,
-			cache:   stored,
+			cache:   stored.cache,
 			tunnels: edge.NewTunnels(),
 			access:  access,
 			stdout:  stdout,
@@ -123,11 +120,16 @@ func start(mode string, p *policy.Policy, stdout, stderr io.Writer) (*server, er
 			log:     logger,
 		},
 		registry: registry,
+		tiers:    stored,
 		failed:   make(chan error, 8),
+	}
+	abort := func() {
+		access.Close()
+		_ = stored.close()
 	}
 	first, err := s.build(p, nil)
 	if err != nil {
-		access.Close()
+		abort()
 		return nil, err
 	}
 	s.current.Store(first)
@@ -143,10 +145,11 @@ func start(mode string, p *policy.Policy, stdout, stderr io.Writer) (*server, er
 		}
 	}
 	if err != nil {
-		access.Close()
+		abort()
 		return nil, err
 	}
-	s.registerGauges(memory)
+	s.registerGauges(stored.memory)
+	registerDisk(s.registry, stored.disk)
 	s.registerPurges()
 	s.listeners.commit(first.listen(mode), added)
 	s.noteOwnAddrs()
@@ -257,11 +260,7 @@ func (s *server) announce(w io.Writer) {
 		fmt.Fprintf(&b, "  admin      http://%s/\n", s.adminAddr)
 	}
 	fmt.Fprintf(&b, "  policy     %s (%s)\n", l.policy.Source(), ruleSummary(l.policy))
-	if c.Cache.Memory > 0 {
-		fmt.Fprintf(&b, "  cache      %s in memory, objects up to %s\n", c.Cache.Memory, c.Cache.MaxObject)
-	} else {
-		fmt.Fprintf(&b, "  cache      off\n")
-	}
+	fmt.Fprintf(&b, "  cache      %s\n", cacheSummary(c.Cache))
 	fmt.Fprintf(&b, "  log        %s to %s\n", c.Log.Format, c.Log.Access)
 	if len(addrs) > 0 {
 		if s.mode == modeReverse {
@@ -371,6 +370,9 @@ func (s *server) shutdown(signals <-chan os.Signal) {
 		s.admin.Close()
 	}
 	s.current.Load().upstream.Close()
+	if err := s.tiers.close(); err != nil {
+		s.log.Error("cannot close the disk cache in order", "error", err)
+	}
 	s.withLog(func(l *accesslog.Logger) {
 		if err := l.Close(); err != nil {
 			s.log.Error("cannot write the access log", "error", err)

@@ -145,3 +145,17 @@ func (b *responseBody) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// WriteTo lets a stored body go out as its store sends it. What fails and is not
+// the client's fault is the body's.
+func (b *responseBody) WriteTo(w io.Writer) (int64, error) {
+	from, ok := b.ReadCloser.(io.WriterTo)
+	if !ok {
+		return copyPieces(w, b)
+	}
+	n, err := from.WriteTo(w)
+	if to, ok := w.(*Writer); err != nil && (!ok || to.err == nil) {
+		b.err = err
+	}
+	return n, err
+}

@@ -41,9 +41,17 @@ var buffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }
 
 // copyBody copies until the end or the first failure, which reader and writer
 // remember themselves.
-func copyBody(w io.Writer, r io.Reader) {
+func copyBody(w *Writer, r io.Reader) {
+	if from, ok := r.(io.WriterTo); ok {
+		_, _ = from.WriteTo(w)
+		return
+	}
+	_, _ = copyPieces(w, r)
+}
+
+// copyPieces hides ReaderFrom and WriterTo: each piece passes w as it comes.
+func copyPieces(w io.Writer, r io.Reader) (int64, error) {
 	b := buffers.Get().(*[]byte)
 	defer buffers.Put(b)
-	// Hidden ReaderFrom and WriterTo: each piece must pass the Writer.
-	_, _ = io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, *b)
+	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, *b)
 }

@@ -1,8 +1,10 @@
 package edge
 
 import (
+	"io"
 	"net"
 	"net/http"
+	"os"
 	"time"
 
 	"fwdproxy/internal/header"
@@ -64,6 +66,33 @@ func (w *Writer) Write(p []byte) (int, error) {
 	w.extend()
 	n, err := w.ResponseWriter.Write(p)
 	w.bytes += int64(n)
+	if err == nil {
+		err = w.ctl.Flush()
+	}
+	if err != nil && w.err == nil {
+		w.err = err
+	}
+	return n, err
+}
+
+// ReadFrom sends a piece of a file, in the time of one write, and where the
+// connection allows it with sendfile(2). Anything else is copied in pieces, each
+// of which is sent at once.
+func (w *Writer) ReadFrom(src io.Reader) (int64, error) {
+	piece, ok := src.(*io.LimitedReader)
+	if ok {
+		_, ok = piece.R.(*os.File)
+	}
+	to, can := w.ResponseWriter.(io.ReaderFrom)
+	if !ok || !can {
+		return copyPieces(w, src)
+	}
+	if w.status == 0 {
+		w.WriteHeader(http.StatusOK)
+	}
+	w.extend()
+	n, err := to.ReadFrom(piece)
+	w.bytes += n
 	if err == nil {
 		err = w.ctl.Flush()
 	}
