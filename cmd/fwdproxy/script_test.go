@@ -39,8 +39,8 @@ func TestMain(m *testing.M) {
 //	open                 let the origin's waiting answers go on
 //	logged REGEXP        the access log has, or soon gets, a line that matches; the line is printed
 //	says REGEXP          the same for the proxy's messages
-//	signal NAME          send HUP or TERM to the proxy
-//	gone                 the proxy ends by itself with exit code 0
+//	signal NAME          send HUP, TERM or KILL to the proxy
+//	gone                 the proxy ends by itself with exit code 0; ! gone: it ends with another; it can be started again
 //	talk [-fin] ADDR FILE
 //	                     send the file's lines with CRLF to the address, with -fin half-close, and print what comes
 //	                     back until the other side closes
@@ -153,7 +153,7 @@ func (w *lineWatch) String() string {
 
 func cmdProxy(ts *testscript.TestScript, _ bool, args []string) {
 	s := stageOf(ts)
-	if s.proxy != nil {
+	if s.done != nil {
 		ts.Fatalf("a proxy runs already")
 	}
 	exe, err := exec.LookPath("fwdproxy")
@@ -247,15 +247,17 @@ func waitFor(ts *testscript.TestScript, neg bool, pattern string, text func() st
 }
 
 func cmdSignal(ts *testscript.TestScript, _ bool, args []string) {
-	sig := map[string]syscall.Signal{"HUP": syscall.SIGHUP, "TERM": syscall.SIGTERM}[args[0]]
+	sig := map[string]syscall.Signal{"HUP": syscall.SIGHUP, "TERM": syscall.SIGTERM, "KILL": syscall.SIGKILL}[args[0]]
 	ts.Check(stageOf(ts).proxy.Process.Signal(sig))
 }
 
-func cmdGone(ts *testscript.TestScript, _ bool, _ []string) {
+func cmdGone(ts *testscript.TestScript, neg bool, _ []string) {
 	s := stageOf(ts)
 	select {
 	case err := <-s.done:
-		ts.Check(err)
+		if (err != nil) != neg {
+			ts.Fatalf("the proxy ended: %v", err)
+		}
 		s.done = nil
 	case <-time.After(patience):
 		ts.Fatalf("the proxy does not end")
