@@ -331,6 +331,7 @@ func TestADiskFilledTenTimesOverStaysInItsSize(t *testing.T) {
 	d := openDisk(t, dir, size)
 	r := rand.New(rand.NewPCG(1, 2))
 	var put int64
+	all := content(1, 4<<20)
 	for i := 0; put < 10*size; i++ {
 		n := r.IntN(40 << 10)
 		switch i % 100 {
@@ -340,7 +341,7 @@ func TestADiskFilledTenTimesOverStaysInItsSize(t *testing.T) {
 			n = r.IntN(inlineMax)
 		}
 		put += int64(n)
-		for d.Put(key(i), []byte("head"), split(content(i, n))) != nil {
+		for d.Put(key(i), []byte("head"), split(all[i:i+n])) != nil {
 			flush(t, d)
 		}
 		if i%500 == 0 {
