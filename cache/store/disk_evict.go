@@ -29,7 +29,7 @@ func (d *Disk) makeRoom(n int64) error {
 }
 
 // victim returns the segment to drop: one with hardly anything live, else the
-// oldest.
+// oldest; nil when there is none that the index has all of.
 func (d *Disk) victim() *segment {
 	var oldest, dead *segment
 	for _, s := range d.segs.all() {
@@ -45,6 +45,10 @@ func (d *Disk) victim() *segment {
 	}
 	if dead != nil {
 		return dead
+	}
+	if cur := d.w.cur; oldest == nil && cur != nil && !d.w.held[cur.id] && d.flushBuffer() == nil && cur.end > 0 {
+		d.seal()
+		return cur
 	}
 	return oldest
 }

@@ -200,7 +200,7 @@ func (d *Disk) openSegments(segs map[uint32]usage) error {
 		d.used.Add(size)
 	}
 	if last != nil && last.end < d.segSize {
-		d.w.cur = last
+		d.w.cur, d.w.files = last, last.live.files
 		d.used.Add(d.segSize - last.end)
 	}
 	d.firstSegment = d.w.next

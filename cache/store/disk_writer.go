@@ -24,6 +24,7 @@ const (
 type writer struct {
 	cur      *segment // that records are appended to; nil when there is none
 	buf      []byte   // appended already, not written
+	files    int64    // bytes of files that belong to its records
 	next     uint32   // the next segment
 	rebuilds int
 	dropping bool            // a segment is being dropped: what is kept of it needs room first
@@ -251,14 +252,16 @@ func (d *Disk) copyOf(k Key, p place) (head, sums []byte, ofSums uint32, body []
 
 // append puts a record into the buffer, and where it will lie into the place.
 func (d *Disk) append(k Key, at place, head, sums []byte, ofSums uint32, body [][]byte) (place, error) {
-	n := at.length()
-	if d.w.cur == nil || d.w.cur.end+int64(len(d.w.buf))+n > d.segSize {
+	if !d.fits(at) {
 		if err := d.roll(); err != nil {
 			return place{}, err
 		}
 	}
 	if d.w.held != nil {
 		d.w.held[d.w.cur.id] = true
+	}
+	if at.own {
+		d.w.files += fileSize(at.size)
 	}
 	at.seg, at.off = d.w.cur.id, uint32(d.w.cur.end+int64(len(d.w.buf)))
 	d.w.buf = at.appendFront(d.w.buf, k, head, sums, ofSums)
@@ -271,6 +274,20 @@ func (d *Disk) append(k Key, at place, head, sums []byte, ofSums uint32, body []
 		}
 	}
 	return at, nil
+}
+
+// fits reports whether the record can go into the present segment. Files of
+// their own count as if they were in it: they go when it does, and not too much
+// may go at once.
+func (d *Disk) fits(at place) bool {
+	if d.w.cur == nil {
+		return false
+	}
+	end := d.w.cur.end + int64(len(d.w.buf))
+	if at.own && end > 0 && end+d.w.files+fileSize(at.size) > d.segSize {
+		return false
+	}
+	return end+at.length() <= d.segSize
 }
 
 // flushBuffer writes what was appended. When that fails nothing in the buffer
@@ -316,7 +333,7 @@ func (d *Disk) begin() error {
 	d.w.next++
 	d.used.Add(d.segSize)
 	d.segs.add(s)
-	d.w.cur = s
+	d.w.cur, d.w.files = s, 0
 	return nil
 }
 
