@@ -25,7 +25,7 @@ type Config struct {
 	// quarter while responses arrive.
 	Memory unit.Size `toml:"memory"`
 	// MaxObject is the largest body that is stored: up to a quarter of memory, or
-	// with a disk up to an eighth of disk.size.
+	// with a disk up to half of disk.size.
 	MaxObject unit.Size `toml:"max_object"`
 	// Disk is where stored responses outlive the process.
 	Disk DiskConfig `toml:"disk"`
@@ -158,7 +158,7 @@ func (c Config) Validate() problem.List {
 			return l
 		}
 		if onDisk := store.MaxDiskObject(int64(c.Disk.Size)); onDisk > most {
-			most, of = onDisk, "an eighth of cache.disk.size, or raise cache.disk.size"
+			most, of = onDisk, "half of cache.disk.size, or raise cache.disk.size"
 		}
 	}
 	if !c.off() && (c.MaxObject <= 0 || int64(c.MaxObject) > most) {

@@ -36,9 +36,13 @@ func (f *fill) spillTo(above int64, create func(int64) (*store.Spool, error)) {
 	f.spill = spill{above: above, create: create}
 }
 
-// slack is by how much a body may be ahead of a disk that is slow to take it,
-// beyond what may stay in memory, in bytes.
-const slack = 4 << 20
+// How far a body may be ahead of a disk that is slow to take it, beyond what may
+// stay in memory anyway: one alone, and all together, in bytes. Then it is given
+// up, since nobody waits for the disk.
+const (
+	slack    = 16 << 20
+	allSlack = 32 << 20
+)
 
 // keeps reports whether the body can still be kept whole, and begins to write it
 // to the disk when it is more than memory takes.
@@ -58,7 +62,8 @@ func (f *fill) keeps() bool {
 		}
 	}
 	f.pass(false)
-	if s.spool != nil && !s.failed && f.n-s.passed > slack && (f.n-s.passed > s.above+slack || total > f.room) {
+	behind := f.n - s.passed
+	if s.spool != nil && !s.failed && behind > store.SegmentSize && (behind > s.above+slack || total > f.room+allSlack) {
 		s.spool.GiveUp()
 		s.failed = true
 	}

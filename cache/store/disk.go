@@ -14,7 +14,7 @@ const MinDisk = 64 << 20
 
 const (
 	// diskShare is the part of the whole that one object may take at most.
-	diskShare = 8
+	diskShare = 2
 	// bytesPerObject bounds how many objects there are, and so the index.
 	bytesPerObject = 2 << 10
 	// maxQueued is how many bytes may wait to be written.

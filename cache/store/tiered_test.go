@@ -43,7 +43,7 @@ func TestWhatMemoryTakesIsInBothTiersAndTheRestOnTheDiskAlone(t *testing.T) {
 			t.Errorf("%d bytes: the tiers give the ids %d and %d", c.n, a.ID, b.ID)
 		}
 	}
-	if err := s.Put(key(9), nil, split(make([]byte, MinDisk/4))); !errors.Is(err, ErrTooLarge) {
+	if err := s.Put(key(9), nil, split(make([]byte, MinDisk/2+1))); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("what neither takes: %v", err)
 	}
 }
@@ -61,7 +61,7 @@ func TestALargeObjectTakesTheSmallOnesPlaceInBothTiers(t *testing.T) {
 		}
 		gone(t, m, key(1))
 		check(t, s, key(1), "large", large)
-		_ = s.Put(key(1), []byte("too large"), split(make([]byte, MinDisk/4)))
+		_ = s.Put(key(1), []byte("too large"), split(make([]byte, MinDisk/2+1)))
 		gone(t, s, key(1))
 	}
 }
