@@ -18,7 +18,9 @@ type fileBody struct {
 	fail error // what it ends with then
 }
 
-func (b *fileBody) Read(p []byte) (int, error) { return 0, errors.New("it is to be asked to write itself") }
+func (b *fileBody) Read(p []byte) (int, error) {
+	return 0, errors.New("it is to be asked to write itself")
+}
 
 func (b *fileBody) Close() error { return b.f.Close() }
 
