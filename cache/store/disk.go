@@ -32,7 +32,7 @@ func MaxDiskObject(size int64) int64 { return size / diskShare }
 // else ever waits for the disk but to read, and for a deletion's few bytes.
 //
 // What it returns was checked against checksums since it was read. It keeps a
-// process that uses the same folder out. docs/decisions/0006 says why it is as
+// process that uses the same folder out. docs/decisions/0009 says why it is as
 // it is.
 type Disk struct {
 	dir     string

@@ -97,15 +97,6 @@ func files(t testing.TB, dir, sub string) []string {
 	return names
 }
 
-func size(t testing.TB, path string) int64 {
-	t.Helper()
-	fi, err := os.Stat(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return fi.Size()
-}
-
 func TestAFlippedBitOfARecordIsAMissAndNeverAWrongByte(t *testing.T) {
 	dir := t.TempDir()
 	d := openDisk(t, dir, MinDisk)
@@ -287,7 +278,7 @@ func TestAnyFlippedBitsOfTheIndexAreMissesAndNeverAWrongByte(t *testing.T) {
 		image[name] = b
 	}
 	r := rand.New(rand.NewPCG(3, 4))
-	trials := 25
+	trials := 12
 	if os.Getenv("STORE_KILLS") != "" {
 		trials = 1000
 	}

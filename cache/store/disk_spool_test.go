@@ -96,7 +96,7 @@ func wait(t testing.TB, ok func() bool) {
 
 func TestASpoolMakesRoomForItself(t *testing.T) {
 	d := openDisk(t, t.TempDir(), MinDisk)
-	for i := range 40 { // five times what fits
+	for i := range 12 { // half more than fits
 		body := content(i, 8<<20)
 		s := spool(t, d, body)
 		if err := s.Commit(key(i), nil); err != nil {

@@ -28,12 +28,11 @@ func key(n int) Key {
 
 // content is n bytes that tell where they belong.
 func content(seed, n int) []byte {
-	b := make([]byte, 0, n+8)
-	r := rand.NewPCG(uint64(seed), 1)
-	for len(b) < n {
-		b = binary.LittleEndian.AppendUint64(b, r.Uint64())
-	}
-	return b[:n]
+	var whole [32]byte
+	binary.LittleEndian.PutUint64(whole[:], uint64(seed))
+	b := make([]byte, n)
+	_, _ = rand.NewChaCha8(whole).Read(b) // it never fails
+	return b
 }
 
 func split(b []byte) [][]byte {
