@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"fwdproxy/internal/target"
 	"fwdproxy/internal/unit"
 )
 
@@ -175,7 +176,7 @@ func FuzzAPathsPlainFormIsPlain(f *testing.F) {
 		if !ok {
 			return
 		}
-		if strings.Contains(got, `\`) || decode(got) != got {
+		if strings.Contains(got, `\`) || target.Decode(got) != got {
 			t.Fatalf("%q becomes %q", sent, got)
 		}
 		if strings.HasPrefix(got, "/") && (strings.Contains(got, "//") || strings.Contains(got+"/", "/../") || strings.Contains(got+"/", "/./")) {

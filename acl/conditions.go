@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"fwdproxy/internal/header"
 	"fwdproxy/internal/unit"
 )
 
@@ -140,7 +141,7 @@ func (k *compiler) header(key string, fields map[string]string) []condition {
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		at := key + "." + tomlKey(name)
 		switch canonical := textproto.CanonicalMIMEHeaderKey(name); {
-		case !isMethod(strings.ToUpper(name)):
+		case !header.IsToken(name):
 			k.problems.Add(at, `write a name as "X-Tenant"`, "%s is not the name of a field", quote(name))
 		case canonical == "Host":
 			k.problems.Add(at, `put the host under "to"`, "Host is not looked at: where a request goes is decided by its target")
@@ -218,13 +219,4 @@ func identity(s string) bool {
 
 // isMethod reports whether s is a token (RFC 9110, Section 5.6.2) without
 // lower-case letters.
-func isMethod(s string) bool {
-	for _, c := range []byte(s) {
-		switch {
-		case 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0:
-		default:
-			return false
-		}
-	}
-	return s != ""
-}
+func isMethod(s string) bool { return header.IsToken(s) && strings.ToUpper(s) == s }

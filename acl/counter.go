@@ -46,13 +46,10 @@ func (e *Engine) Inherit(old *Engine) {
 		return
 	}
 	e.counts = old.counts
-	was := map[string]*rule{}
-	for i := range old.rules {
-		was[old.rules[i].name] = &old.rules[i]
-	}
+	was := positions(old.rules)
 	for i := range e.rules {
-		if u := was[e.rules[i].name]; u != nil && reflect.DeepEqual(u.config, e.rules[i].config) {
-			e.rules[i].counts = u.counts
+		if j, ok := was[e.rules[i].name]; ok && reflect.DeepEqual(old.rules[j].config, e.rules[i].config) {
+			e.rules[i].counts = old.rules[j].counts
 		}
 	}
 }

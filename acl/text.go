@@ -1,6 +1,10 @@
 package acl
 
-import "strings"
+import (
+	"strings"
+
+	"fwdproxy/internal/target"
+)
 
 // maxDecoding is how many times over something may be percent-encoded; what
 // is, and more, is read differently by everybody.
@@ -49,45 +53,11 @@ func plainQuery(sent string) (string, bool) {
 // that would take more than maxDecoding rounds.
 func decoded(s string) (string, bool) {
 	for range maxDecoding {
-		next := decode(s)
+		next := target.Decode(s)
 		if next == s {
 			return s, true
 		}
 		s = next
 	}
-	return s, decode(s) == s
-}
-
-// decode resolves percent-encoding once; a percent sign that begins none stays.
-func decode(s string) string {
-	i := strings.IndexByte(s, '%')
-	if i < 0 {
-		return s
-	}
-	out := append(make([]byte, 0, len(s)), s[:i]...)
-	for ; i < len(s); i++ {
-		if s[i] == '%' && i+2 < len(s) {
-			high, low := unhex(s[i+1]), unhex(s[i+2])
-			if high < 16 && low < 16 {
-				out = append(out, high<<4|low)
-				i += 2
-				continue
-			}
-		}
-		out = append(out, s[i])
-	}
-	return string(out)
-}
-
-// unhex returns the value of a hexadecimal digit, 16 for anything else.
-func unhex(c byte) byte {
-	switch {
-	case '0' <= c && c <= '9':
-		return c - '0'
-	case 'a' <= c && c <= 'f':
-		return c - 'a' + 10
-	case 'A' <= c && c <= 'F':
-		return c - 'A' + 10
-	}
-	return 16
+	return s, target.Decode(s) == s
 }

@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"fwdproxy/cache/store"
+	"fwdproxy/internal/target"
 )
 
 // variance is what a No-Vary-Search says about the query of a URI: which
@@ -50,32 +51,7 @@ func (v variance) normal(query string) []byte {
 // formDecode decodes a part of a form-encoded query. What is no escape stays,
 // as does what is no UTF-8, all of which the draft takes for the same; a name
 // that is none is never passed over.
-func formDecode(s string) string {
-	if !strings.ContainsAny(s, "+%") {
-		return s
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		switch {
-		case s[i] == '+':
-			b.WriteByte(' ')
-		case s[i] == '%' && i+2 < len(s) && hexDigit(s[i+1]) >= 0 && hexDigit(s[i+2]) >= 0:
-			b.WriteByte(byte(hexDigit(s[i+1])<<4 | hexDigit(s[i+2])))
-			i += 2
-		default:
-			b.WriteByte(s[i])
-		}
-	}
-	return b.String()
-}
-
-// hexDigit returns -1 for what is none.
-func hexDigit(c byte) int {
-	if c >= 'A' && c <= 'F' {
-		c += 'a' - 'A'
-	}
-	return strings.IndexByte("0123456789abcdef", c)
-}
+func formDecode(s string) string { return target.Decode(strings.ReplaceAll(s, "+", " ")) }
 
 func (v variance) encode() []byte {
 	var flags byte

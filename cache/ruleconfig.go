@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"net/netip"
 	"regexp"
 	"slices"
 	"strconv"
@@ -9,7 +8,6 @@ import (
 
 	"fwdproxy/internal/header"
 	"fwdproxy/internal/problem"
-	"fwdproxy/internal/target"
 	"fwdproxy/internal/unit"
 )
 
@@ -80,7 +78,9 @@ func (c Config) rules() ([]*rule, problem.List) {
 		}
 		names[r.Name] = i
 		for j, to := range rc.To {
-			if !r.addHost(to) {
+			if to == "*" {
+				r.anyHost = true
+			} else if r.hosts.Add(to) != nil {
 				l.Add(key+".to["+strconv.Itoa(j)+"]", `write "*", ".a.b" for a.b and all below it, "a.b" for that host alone, or an address`, "%q is no host", to)
 			}
 		}
@@ -92,24 +92,6 @@ func (c Config) rules() ([]*rule, problem.List) {
 		out = append(out, r)
 	}
 	return out, l
-}
-
-// addHost takes one entry of To; false when it is no host.
-func (r *rule) addHost(s string) bool {
-	if s == "*" {
-		r.anyHost = true
-		return true
-	}
-	name, below := strings.CutPrefix(s, ".")
-	host, addr, err := target.ParseHost(name)
-	if err != nil || below && addr.IsValid() {
-		return false
-	}
-	if below {
-		r.below = append(r.below, "."+host)
-	}
-	r.hosts = append(r.hosts, host)
-	return true
 }
 
 func (r *rule) checkValues(key string, l *problem.List) {
@@ -190,10 +172,8 @@ func (r *rule) keyOf(b bend) string {
 // matches reports whether the rule holds for a URL with the host, in canonical
 // form, and the escaped path.
 func (r *rule) matches(host, path string) bool {
-	if len(r.To) > 0 && !r.anyHost && !slices.Contains(r.hosts, host) {
-		if _, err := netip.ParseAddr(host); err == nil || !slices.ContainsFunc(r.below, func(b string) bool { return strings.HasSuffix(host, b) }) {
-			return false
-		}
+	if len(r.To) > 0 && !r.anyHost && !r.hosts.Contain(host) {
+		return false
 	}
 	return r.Path == "" || r.path.MatchString(path)
 }

@@ -10,16 +10,18 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"fwdproxy/internal/target"
 )
 
 // rule is a compiled [[cache.rule]]. All methods may be called on nil, which
 // changes nothing.
 type rule struct {
 	RuleConfig
-	anyHost      bool
-	hosts, below []string // below with its leading dot
-	path         *regexp.Regexp
-	ignore       bend
+	anyHost bool
+	hosts   target.Hosts
+	path    *regexp.Regexp
+	ignore  bend
 }
 
 // bend is a set of ways to treat a message otherwise than RFC 9111 says, or

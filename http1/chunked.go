@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"fwdproxy/internal/fault"
+	"fwdproxy/internal/target"
 )
 
 const (
@@ -142,7 +143,7 @@ func (c *Conn) trailerLine(line []byte) *fault.Error {
 func chunkSize(line []byte) (size int64, extension int, err *fault.Error) {
 	i := 0
 	for ; i < len(line); i++ {
-		d, ok := unhex(line[i])
+		d, ok := target.Unhex(line[i])
 		if !ok {
 			break
 		}

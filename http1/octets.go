@@ -1,5 +1,7 @@
 package http1
 
+import "fwdproxy/internal/header"
+
 // token, visible and text are the octets of RFC 9110, Section 5.6.2, of a
 // request-target, and of a field's value (Section 5.5). What RFC 3986 leaves
 // out of a target and browsers send all the same is visible; "#" is not: a
@@ -7,14 +9,8 @@ package http1
 var token, visible, text [256]bool
 
 func init() {
-	for c := '0'; c <= '9'; c++ {
-		token[c] = true
-	}
-	for c := 'a'; c <= 'z'; c++ {
-		token[c], token[c-'a'+'A'] = true, true
-	}
-	for _, c := range "!#$%&'*+-.^_`|~" {
-		token[c] = true
+	for c := range token {
+		token[c] = header.IsTokenByte(byte(c))
 	}
 	for c := 0x21; c < 0x100; c++ {
 		visible[c] = c != 0x7f && c != '#'
@@ -26,18 +22,6 @@ func init() {
 func digit(c byte) bool { return c >= '0' && c <= '9' }
 
 func blank(c byte) bool { return c == ' ' || c == '\t' }
-
-func unhex(c byte) (byte, bool) {
-	switch {
-	case digit(c):
-		return c - '0', true
-	case c >= 'a' && c <= 'f':
-		return c - 'a' + 10, true
-	case c >= 'A' && c <= 'F':
-		return c - 'A' + 10, true
-	}
-	return 0, false
-}
 
 // equalFold compares with a lower-case ASCII string, letters in any case.
 func equalFold(b []byte, lower string) bool {

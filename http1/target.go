@@ -5,6 +5,7 @@ import (
 	"net/url"
 
 	"fwdproxy/internal/fault"
+	"fwdproxy/internal/target"
 )
 
 // checkTarget refuses a request-target that net/http would refuse to read. Who
@@ -46,8 +47,8 @@ func checkPath(p []byte) *fault.Error {
 		if i+2 >= len(p) {
 			return errTarget
 		}
-		_, hi := unhex(p[i+1])
-		_, lo := unhex(p[i+2])
+		_, hi := target.Unhex(p[i+1])
+		_, lo := target.Unhex(p[i+2])
 		if !hi || !lo {
 			return errTarget
 		}
@@ -95,6 +96,6 @@ func checkHost(v []byte) *fault.Error {
 }
 
 func addressOctet(c byte) bool {
-	_, ok := unhex(c)
+	_, ok := target.Unhex(c)
 	return ok || c == ':' || c == '.'
 }

@@ -92,7 +92,7 @@ func (c ParentConfig) validate(key string, p *problem.List) {
 		entries []string
 	}{{"to", c.To}, {"not_to", c.NotTo}} {
 		for i, e := range set.entries {
-			if _, _, err := parseHosts(e); err != nil {
+			if err := new(target.Hosts).Add(e); err != nil {
 				p.Add(key+"."+set.key+"["+strconv.Itoa(i)+"]", `write a host, or ".example.com" for a domain and all below it`, "%v", err)
 			}
 		}

@@ -30,7 +30,7 @@ func (t *Transport) Dial(ctx context.Context, to target.Target) (conn net.Conn, 
 	h := hop.From(ctx)
 	parents, direct := t.route(to.Host, time.Now())
 	if len(parents) > 0 {
-		err := t.through(ctx, parents, func(p *parent) error {
+		reached, err := t.through(ctx, parents, func(p *parent) error {
 			dest, err := t.destination(ctx, p, to, permitOf(h))
 			if err != nil {
 				return err
@@ -41,7 +41,7 @@ func (t *Transport) Dial(ctx context.Context, to target.Target) (conn net.Conn, 
 			h.Used(dest, "FIRSTUP_PARENT/"+p.name)
 			return nil
 		})
-		if err == nil || !direct {
+		if reached || !direct {
 			return conn, early, err
 		}
 	}

@@ -191,7 +191,7 @@ func piped(tr *Transport) (*conn, net.Conn) {
 }
 
 func exchange(c *conn, req *http.Request) (*http.Response, error) {
-	head, err := encodeHead(req, nil)
+	head, err := encodeHead(req)
 	if err != nil {
 		return nil, err
 	}

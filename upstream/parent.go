@@ -2,11 +2,11 @@ package upstream
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -24,19 +24,32 @@ import (
 // parent is a proxy that requests go through instead of to their origin.
 type parent struct {
 	peer
-	secure   bool   // TLS to the parent itself
-	auth     string // the value of Proxy-Authorization; "" for none
-	to       hosts  // that it serves; nil for all
-	notTo    hosts  // that it does not
-	resolves bool
+	key       string // of its connections: two tables with one URL have credentials of their own
+	secure    bool   // TLS to the parent itself
+	auth      string // the value of Proxy-Authorization; "" for none
+	all       bool   // serves every host but notTo
+	to, notTo target.Hosts
+	resolves  bool
 }
 
-func newParent(c ParentConfig) (*parent, error) {
+// newParent returns the parent of the table number i, which Validate found
+// right.
+func newParent(i int, c ParentConfig) (*parent, error) {
 	to, secure, err := c.target()
 	if err != nil {
 		return nil, err
 	}
-	p := &parent{peer: peer{name: to.HostPort(), target: to}, secure: secure, resolves: c.Resolves, to: newHosts(c.To), notTo: newHosts(c.NotTo)}
+	p := &parent{peer: peer{name: to.HostPort(), target: to}, key: "parent " + strconv.Itoa(i), secure: secure, resolves: c.Resolves, all: len(c.To) == 0}
+	for _, set := range []struct {
+		hosts   *target.Hosts
+		entries []string
+	}{{&p.to, c.To}, {&p.notTo, c.NotTo}} {
+		for _, e := range set.entries {
+			if err := set.hosts.Add(e); err != nil {
+				return nil, err
+			}
+		}
+	}
 	if c.User == "" {
 		return p, nil
 	}
@@ -49,54 +62,7 @@ func newParent(c ParentConfig) (*parent, error) {
 }
 
 func (p *parent) serves(host string) bool {
-	return (p.to == nil || p.to.contain(host)) && !p.notTo.contain(host)
-}
-
-// hosts is a set of names: "a.b" that host alone, ".a.b" it and all below it.
-type hosts map[string]bool
-
-func newHosts(entries []string) hosts {
-	if len(entries) == 0 {
-		return nil
-	}
-	h := hosts{}
-	for _, e := range entries {
-		if name, below, err := parseHosts(e); err == nil {
-			h[name] = true
-			if below {
-				h["."+name] = true
-			}
-		}
-	}
-	return h
-}
-
-// parseHosts reads one entry: the name in canonical form, and whether it is
-// about what lies below too.
-func parseHosts(entry string) (name string, below bool, err error) {
-	name, below = strings.CutPrefix(entry, ".")
-	name, addr, err := target.ParseHost(name)
-	if err == nil && below && addr.IsValid() {
-		err = fmt.Errorf("nothing lies below the address %s", addr)
-	}
-	return name, below, err
-}
-
-func (h hosts) contain(host string) bool {
-	if h[host] {
-		return true
-	}
-	for rest := "." + host; rest != ""; {
-		if h[rest] {
-			return true
-		}
-		i := strings.IndexByte(rest[1:], '.')
-		if i < 0 {
-			return false
-		}
-		rest = rest[i+1:]
-	}
-	return false
+	return (p.all || p.to.Contain(host)) && !p.notTo.Contain(host)
 }
 
 // route returns the parents for the host in the order in which they are to be
@@ -126,9 +92,8 @@ func (t *Transport) Route(to target.Target) (ways []string, resolves bool) {
 
 // ParentState is a parent as it stands now.
 type ParentState struct {
-	Name   string // host:port
-	Rests  bool   // it could not be reached lately, and comes last
-	Active int64  // requests under way, tunnels not counted
+	Name  string // host:port
+	Rests bool   // it could not be reached lately, and comes last
 }
 
 // Parents returns the parents in the order of the policy.
@@ -136,7 +101,7 @@ func (t *Transport) Parents() []ParentState {
 	now := time.Now()
 	out := make([]ParentState, len(t.parents))
 	for i, p := range t.parents {
-		out[i] = ParentState{Name: p.name, Rests: p.rest(now) > 0, Active: p.active.Load()}
+		out[i] = ParentState{Name: p.name, Rests: p.rest(now) > 0}
 	}
 	return out
 }
@@ -162,26 +127,27 @@ func (t *Transport) destination(ctx context.Context, p *parent, to target.Target
 }
 
 // through tries the parents in turn until use succeeds with one, or fails with
-// what is no matter of reaching it.
-func (t *Transport) through(ctx context.Context, parents []*parent, use func(*parent) error) error {
-	var failure error
+// what is no matter of reaching it: what a parent answers, or what the policy
+// says, is the last word. It reports false, with the last failure, when none
+// could be reached.
+func (t *Transport) through(ctx context.Context, parents []*parent, use func(*parent) error) (reached bool, failure error) {
 	for _, p := range parents {
 		err := use(p)
 		if err == nil {
 			p.up()
-			return nil
+			return true, nil
 		}
 		if ctx.Err() != nil {
-			return context.Cause(ctx)
+			return true, context.Cause(ctx)
 		}
 		var gone *unreachable
 		if !errors.As(err, &gone) {
-			return err
+			return true, err
 		}
 		p.down(time.Now())
 		failure = gone.fault
 	}
-	return failure
+	return false, failure
 }
 
 // unreachable is the failure to reach a parent, after which the next is tried.
@@ -282,6 +248,21 @@ func refusedBy(status int) error {
 	return e
 }
 
+// absolute returns a request's head in absolute-form (RFC 9112, Section 3.2.2),
+// with the credentials for the parent; what is for a whole server has no path
+// then (Section 3.2.4).
+func (p *parent) absolute(head []byte, host string) []byte {
+	method, rest, _ := bytes.Cut(head, []byte(" "))
+	b := make([]byte, 0, len(head)+len(host)+len(p.auth)+64)
+	b = append(append(append(b, method...), " http://"...), host...)
+	b = append(b, bytes.TrimPrefix(rest, []byte("*"))...)
+	if p.auth != "" {
+		b = appendField(b[:len(b)-len("\r\n")], "Proxy-Authorization", p.auth)
+		b = append(b, "\r\n"...)
+	}
+	return b
+}
+
 // obtainThrough returns a connection on which the request reaches its origin
 // through the parent: the parent's own for plain http, a tunnel for anything
 // else (RFC 6455, Section 4.1, for what switches protocols).
@@ -290,23 +271,20 @@ func (t *Transport) obtainThrough(ctx context.Context, p *parent, to target.Targ
 	if err != nil {
 		return nil, err
 	}
-	key := "parent " + p.name
+	key := p.key
 	if tunnelled {
 		key += " " + to.Origin()
 	}
-	p.active.Add(1)
+	var c *conn
 	if !fresh {
-		if c := t.idle.take(key, func(netip.AddrPort) bool { return true }); c != nil {
-			c.peer, c.addr = &p.peer, dest
-			return c, nil
+		c = t.idle.take(key, func(netip.AddrPort) bool { return true })
+	}
+	if c == nil {
+		if c, err = t.dialThrough(ctx, p, to, key, tunnelled, h); err != nil {
+			return nil, err
 		}
 	}
-	c, err := t.dialThrough(ctx, p, to, key, tunnelled, h)
-	if err != nil {
-		p.active.Add(-1)
-		return nil, err
-	}
-	c.peer, c.addr = &p.peer, dest
+	c.addr = dest
 	return c, nil
 }
 

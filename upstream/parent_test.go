@@ -249,9 +249,9 @@ func TestTheNextParentIsTriedWhereOneCannotBeReached(t *testing.T) {
 	}
 	var states []string
 	for _, p := range tr.Parents() {
-		states = append(states, fmt.Sprint(p.Name == dead, p.Rests, p.Active))
+		states = append(states, fmt.Sprint(p.Name == dead, p.Rests))
 	}
-	if got := strings.Join(states, "; "); got != "true true 0; false false 0; false false 0" {
+	if got := strings.Join(states, "; "); got != "true true; false false; false false" {
 		t.Errorf("parents are %s", got)
 	}
 	ways, _ := tr.Route(target.Target{Host: "b.test", Port: 80})
@@ -396,21 +396,6 @@ func TestAParentThatDoesNotAnswerAConnectIsGivenUp(t *testing.T) {
 	eventually(t, "no connection is open", func() bool { idle, used := tr.Stats(); return idle+used == 0 })
 }
 
-func TestHostsContainNamesAndWhatLiesBelowThem(t *testing.T) {
-	h := newHosts([]string{"a.test", ".B.test.", "192.0.2.1"})
-	for host, want := range map[string]bool{
-		"a.test": true, "x.a.test": false, "b.test": true, "x.b.test": true, "y.x.b.test": true, "xb.test": false,
-		"test": false, "": false, "192.0.2.1": true, "1.192.0.2.1": false,
-	} {
-		if h.contain(host) != want {
-			t.Errorf("%q: got %v", host, !want)
-		}
-	}
-	if hosts(nil).contain("a.test") {
-		t.Error("no hosts contain one")
-	}
-}
-
 func TestEveryProblemOfAParentIsReported(t *testing.T) {
 	c := DefaultConfig()
 	c.Parents = []ParentConfig{
@@ -435,5 +420,43 @@ func TestEveryProblemOfAParentIsReported(t *testing.T) {
 	c.Parents = []ParentConfig{{URL: "http://h:1", User: "x", PasswordFile: "/does/not/exist"}}
 	if _, err := New(c, nil); err == nil || !strings.Contains(err.Error(), "upstream.parent[0].password_file") {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestWhatAParentRefusesDoesNotGoRoundIt(t *testing.T) {
+	behind := answering(t, ok("direct"))
+	for _, answer := range []string{"403 Forbidden", "407 Proxy Authentication Required", "503 Service Unavailable"} {
+		o := answering(t, "HTTP/1.1 "+answer+"\r\nContent-Length: 0\r\n\r\n")
+		tr := withParents(t, func(c *Config) { c.DirectFallback = true }, ParentConfig{URL: "http://" + o.addr})
+		to, _ := target.FromAuthority(behind.addr, "")
+		if c, _, err := tr.Dial(hop.With(t.Context(), &hop.Hop{Permit: permitAll}), to); err == nil {
+			c.Close()
+			t.Errorf("%s: the tunnel goes past the parent", answer)
+		}
+		if res, err := tr.RoundTrip(request(t, "GET", "https://"+behind.addr+"/", nil)); err == nil {
+			res.Body.Close()
+			t.Errorf("%s: https goes past the parent", answer)
+		}
+		if behind.conns.Load() != 0 {
+			t.Errorf("%s: the origin was reached", answer)
+		}
+	}
+}
+
+func TestOneParentWithTwoUsersKeepsTheirConnectionsApart(t *testing.T) {
+	o, seen := parentProxy(t, "")
+	tr := withParents(t, nil,
+		ParentConfig{URL: "http://" + o.addr, To: []string{"a.test"}, User: "one", PasswordFile: password(t, "x")},
+		ParentConfig{URL: "http://" + o.addr, To: []string{"b.test"}, User: "two", PasswordFile: password(t, "x")})
+	for _, host := range []string{"a.test", "b.test", "a.test"} {
+		do(t, tr, request(t, "GET", "http://"+host+"/", nil))
+	}
+	if o.conns.Load() != 2 {
+		t.Errorf("%d connections, want one for each user", o.conns.Load())
+	}
+	for i, want := range []string{"b25lOng=", "dHdvOng=", "b25lOng="} {
+		if head := seen.all()[i]; !strings.Contains(head, "Basic "+want) {
+			t.Errorf("request %d goes out with another's credentials:\n%s", i+1, head)
+		}
 	}
 }

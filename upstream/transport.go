@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -54,7 +55,7 @@ func New(c Config, pools []PoolConfig) (*Transport, error) {
 		}
 	}
 	for i, p := range c.Parents {
-		parent, err := newParent(p)
+		parent, err := newParent(i, p)
 		if err != nil {
 			return nil, fmt.Errorf("upstream.parent[%d].password_file: %w", i, err)
 		}
@@ -86,7 +87,7 @@ func (t *Transport) Stats() (idle, inUse int) {
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx := req.Context()
 	h := hop.From(ctx)
-	head, err := encodeHead(req, nil)
+	head, err := encodeHead(req)
 	if err != nil {
 		closeBody(req)
 		return nil, err
@@ -98,14 +99,11 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 		h.Used(c.addr, c.name)
+		out := head
 		if c.parent != nil {
-			if head, err = encodeHead(req, c.parent); err != nil {
-				c.close()
-				closeBody(req)
-				return nil, err
-			}
+			out = c.parent.absolute(head, cmp.Or(req.Host, req.URL.Host))
 		}
-		res, err := c.exchange(req, head)
+		res, err := c.exchange(req, out)
 		if err == nil {
 			if c.parent != nil && res.StatusCode == http.StatusProxyAuthRequired {
 				res.Body.Close()
@@ -162,11 +160,11 @@ func (t *Transport) obtain(ctx context.Context, req *http.Request, h *hop.Hop, f
 	parents, direct := t.route(to.Host, time.Now())
 	if len(parents) > 0 {
 		var c *conn
-		err := t.through(ctx, parents, func(p *parent) (err error) {
+		reached, err := t.through(ctx, parents, func(p *parent) (err error) {
 			c, err = t.obtainThrough(ctx, p, to, to.Scheme == "https" || header.Upgrade(req.Header) != "", h, fresh)
 			return err
 		})
-		if err == nil || !direct {
+		if reached || !direct {
 			return c, err
 		}
 	}

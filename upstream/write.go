@@ -7,7 +7,6 @@ import (
 	"net/textproto"
 	"slices"
 	"strconv"
-	"strings"
 
 	"golang.org/x/net/http/httpguts"
 
@@ -16,9 +15,8 @@ import (
 )
 
 // encodeHead returns the request's head as it goes out: generated, never
-// echoed, with one Host and one framing; in absolute-form (RFC 9112, Section
-// 3.2.2) and with the proxy's own credentials for a parent, which may be nil.
-func encodeHead(req *http.Request, via *parent) ([]byte, error) {
+// echoed, with one Host and one framing.
+func encodeHead(req *http.Request) ([]byte, error) {
 	bad := func(what string) error { return fault.New(fault.RequestError, what, nil) }
 	if !header.IsToken(req.Method) || req.Method == http.MethodConnect {
 		return nil, bad("the method is malformed, or none that is passed on")
@@ -38,10 +36,6 @@ func encodeHead(req *http.Request, via *parent) ([]byte, error) {
 	b := make([]byte, 0, 1024)
 	b = append(b, req.Method...)
 	b = append(b, ' ')
-	if via != nil {
-		b = append(b, "http://"+host...)
-		path = strings.TrimPrefix(path, "*")
-	}
 	b = append(b, path...)
 	b = append(b, " HTTP/1.1\r\nHost: "...)
 	b = append(b, host...)
@@ -65,9 +59,6 @@ func encodeHead(req *http.Request, via *parent) ([]byte, error) {
 		}
 		b = appendField(b, "Connection", "Upgrade")
 		b = appendField(b, "Upgrade", upgrade)
-	}
-	if via != nil && via.auth != "" {
-		b = appendField(b, "Proxy-Authorization", via.auth)
 	}
 	switch {
 	case hasBody(req) && bodyLength(req) < 0:
