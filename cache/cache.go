@@ -19,6 +19,7 @@ type Cache struct {
 	filling atomic.Int64 // bytes held by fills, over all flights
 	books   [64]book
 	uses    uses
+	varies  atomic.Bool // a No-Vary-Search may be remembered in the store
 }
 
 // book holds the fetches under way for a part of the keys.
@@ -44,6 +45,7 @@ func Open(s store.Store, j *store.Journal) (c *Cache, damage, err error) {
 func newCache(s store.Store, p *purges) *Cache {
 	c := &Cache{store: s, purges: p}
 	c.tiers, _ = s.(*store.Tiered)
+	c.varies.Store(p.journal != nil) // the store may have some of an earlier process
 	for i := range c.books {
 		c.books[i].flights = make(map[store.Key][]*flight)
 	}

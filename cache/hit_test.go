@@ -305,18 +305,25 @@ func TestExplainSaysWhatRoundTripWouldDo(t *testing.T) {
 	})
 }
 
+// turnsShareable is a bench whose responses were private when a crowd asked, and
+// are for sharing from now on.
+func turnsShareable(t *testing.T, lines ...string) *bench {
+	private := true
+	b := newBench(t, func(int, *http.Request) (*http.Response, error) {
+		time.Sleep(time.Second)
+		if private {
+			return response(200, "x", "Cache-Control: private"), nil
+		}
+		return response(200, "x", lines...), nil
+	})
+	b.crowd(3, plain)
+	private = false
+	return b
+}
+
 func TestAResponseForSharingEndsThatRequestsGoAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		private := true
-		b := newBench(t, func(int, *http.Request) (*http.Response, error) {
-			time.Sleep(time.Second)
-			if private {
-				return response(200, "x", "Cache-Control: private"), nil
-			}
-			return response(200, "x", "Cache-Control: max-age=3"), nil
-		})
-		b.crowd(3, plain)
-		private = false
+		b := turnsShareable(t, "Cache-Control: max-age=3")
 		b.get()
 		time.Sleep(5 * time.Second)
 		before := b.o.count()
@@ -327,16 +334,7 @@ func TestAResponseForSharingEndsThatRequestsGoAlone(t *testing.T) {
 
 func TestAfterAWhileRequestsWaitForEachOtherAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		private := true
-		b := newBench(t, func(int, *http.Request) (*http.Response, error) {
-			time.Sleep(time.Second)
-			if private {
-				return response(200, "x", "Cache-Control: private"), nil
-			}
-			return response(200, "x", "Cache-Control: max-age=100"), nil
-		})
-		b.crowd(3, plain)
-		private = false
+		b := turnsShareable(t, "Cache-Control: max-age=100")
 		time.Sleep(aloneFor)
 		before := b.o.count()
 		b.crowd(5, plain)

@@ -107,6 +107,7 @@ func (c *Cache) remember(f *flight, r *record) {
 	if !ok || len(code) > maxVarianceSize {
 		return
 	}
+	c.varies.Store(true)
 	k := Key{f.req.URL, f.view.rule}
 	path := k.path()
 	b := c.book(path)
@@ -128,6 +129,9 @@ func (c *Cache) remember(f *flight, r *record) {
 // equivalents returns the keys of stored responses that may answer for the
 // URI with the key k, each with the variance that has to say so.
 func (c *Cache) equivalents(k Key) (keys []store.Key, by []variance) {
+	if !c.varies.Load() {
+		return nil, nil // as for almost every proxy, without looking each time
+	}
 	path := k.path()
 	o, ok := c.store.Get(path)
 	if !ok {

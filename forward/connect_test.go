@@ -17,6 +17,7 @@ import (
 	"fwdproxy/internal/fault"
 	"fwdproxy/internal/target"
 	"fwdproxy/internal/unit"
+	"fwdproxy/tunnel"
 )
 
 // behind is what somebody hopes to have run after a CONNECT that is refused.
@@ -181,33 +182,26 @@ func TestAServerThatClosesFirstEndsTheTunnel(t *testing.T) {
 	}
 }
 
-func TestASilentTunnelIsReaped(t *testing.T) {
-	s := newStand(t, never(t), server(t, upper))
-	s.settings.Door.Tunnel.IdleTimeout = unit.Duration(50 * time.Millisecond)
-	c := s.dial(t)
-	send(t, c, "CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n")
-	r := bufio.NewReader(c)
-	readHead(t, r)
-	if got := rest(t, r); got != "" {
-		t.Errorf("came: %q", got)
-	}
-	if rec := s.record(t); rec.Error != string(fault.ConnectionTerminated) || rec.Status != 200 {
-		t.Errorf("logged: %+v", rec)
-	}
-}
-
-func TestATunnelLivesNoLongerThanItMay(t *testing.T) {
-	s := newStand(t, never(t), server(t, upper))
-	s.settings.Door.Tunnel.Lifetime = unit.Duration(100 * time.Millisecond)
-	c := s.dial(t)
-	send(t, c, "CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n")
-	r := bufio.NewReader(c)
-	readHead(t, r)
-	if got := rest(t, r); got != "" {
-		t.Errorf("came: %q", got)
-	}
-	if rec := s.record(t); rec.Error != string(fault.ConnectionTerminated) || !strings.Contains(rec.ErrorCause, "forward.tunnel.lifetime") {
-		t.Errorf("logged: %+v", rec)
+func TestATunnelEndsWhenItIsSilentOrOld(t *testing.T) {
+	for name, tt := range map[string]struct {
+		change func(*tunnel.Config)
+		cause  string
+	}{
+		"silent": {func(c *tunnel.Config) { c.IdleTimeout = unit.Duration(50 * time.Millisecond) }, tunnel.ErrIdle.Error()},
+		"old":    {func(c *tunnel.Config) { c.Lifetime = unit.Duration(100 * time.Millisecond) }, "forward.tunnel.lifetime"},
+	} {
+		s := newStand(t, never(t), server(t, upper))
+		tt.change(&s.settings.Door.Tunnel)
+		c := s.dial(t)
+		send(t, c, "CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n")
+		r := bufio.NewReader(c)
+		readHead(t, r)
+		if got := rest(t, r); got != "" {
+			t.Errorf("%s: came: %q", name, got)
+		}
+		if rec := s.record(t); rec.Error != string(fault.ConnectionTerminated) || rec.Status != 200 || !strings.Contains(rec.ErrorCause, tt.cause) {
+			t.Errorf("%s: logged: %+v", name, rec)
+		}
 	}
 }
 

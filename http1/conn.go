@@ -167,16 +167,20 @@ func (c *Conn) content(p []byte, wait bool) (n int, err error) {
 	return n, err
 }
 
-// receive reads from the client, in the time that the rate allows.
+// receive reads from the client, of a body in the time that the rate allows.
 func (c *Conn) receive(p []byte) (int, error) {
 	if c.ended {
 		return 0, io.EOF
 	}
+	if c.phase == between {
+		n, err := c.Conn.Read(p)
+		c.ended = err == io.EOF
+		return n, err
+	}
 	begun := time.Now()
 	n, err := c.Conn.Read(p)
 	c.ended = err == io.EOF
-	l := c.s.Limits()
-	if c.phase != between && c.rate.slow(n, time.Since(begun), int64(l.BodyRate), l.BodyRateWindow.D()) {
+	if l := c.s.Limits(); c.rate.slow(n, time.Since(begun), int64(l.BodyRate), l.BodyRateWindow.D()) {
 		return 0, errBodyRate
 	}
 	return n, err

@@ -1,7 +1,6 @@
 package tunnel
 
 import (
-	"bytes"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -102,12 +101,11 @@ func (t *tap) SetWriteDeadline(time.Time) error { return nil }
 // record of its own.
 var accessDenied = []byte{0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x31}
 
-// Refuse tells a client that began TLS that it may not, and closes. What it
-// sent has to be read, or the alert could be lost to a reset.
+// Refuse tells a client that began TLS that it may not, and closes.
 func Refuse(conn net.Conn, h Hello) {
 	if h.TLS {
 		_ = conn.SetWriteDeadline(time.Now().Add(time.Second))
-		_, _ = io.Copy(conn, bytes.NewReader(accessDenied)) // who does not take it sees the end
+		_, _ = conn.Write(accessDenied) // who does not take it sees the end
 	}
 	conn.Close()
 }

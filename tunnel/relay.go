@@ -1,7 +1,8 @@
 // Package tunnel relays bytes between a client and a server: what a CONNECT or
 // a WebSocket asks for.
 //
-// It reads none of them, dials nothing and decides nothing.
+// Of what it relays it reads a ClientHello at most, and sends it on as it came.
+// It dials nothing and decides nothing.
 package tunnel
 
 import (

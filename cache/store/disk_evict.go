@@ -80,12 +80,8 @@ func (d *Disk) drop(id uint32, s *segment) error {
 			}
 			if more = len(offs) == atATime; more {
 				from = offs[len(offs)-1] + 1
-				return d.flushBuffer()
 			}
-			if err := d.flushBuffer(); err != nil {
-				return err
-			}
-			return nil
+			return d.flushBuffer()
 		})
 		if err != nil {
 			d.indexFailed(x, err)

@@ -124,16 +124,10 @@ func (d *Disk) open() error {
 
 // openData opens the index, the list of deletions and the segments.
 func (d *Disk) openData() error {
-	for _, sub := range []string{"segments", "files"} {
-		if err := os.MkdirAll(filepath.Join(d.dir, sub), 0o700); err != nil {
-			return err
-		}
-	}
-	x, err := openIndex(filepath.Join(d.dir, "index"))
+	x, err := d.openIndex()
 	if err != nil {
 		return err
 	}
-	d.index.Store(x)
 	log, pending, err := openDeletions(filepath.Join(d.dir, "deletions"))
 	if err != nil {
 		return err
@@ -204,7 +198,6 @@ func (d *Disk) openSegments(segs map[uint32]usage) error {
 		d.used.Add(d.segSize - last.end)
 	}
 	d.firstSegment = d.w.next
-	d.indexed.Store(d.index.Load().bytes())
 	return nil
 }
 
@@ -306,7 +299,7 @@ func (d *Disk) rebuild() {
 	// index could lack.
 	err := d.setAside("index", "segments", "files")
 	if err == nil {
-		err = d.reopen()
+		_, err = d.openIndex()
 	}
 	if err != nil {
 		d.condemn(err)
@@ -315,20 +308,20 @@ func (d *Disk) rebuild() {
 	d.sweeps.Go(func() { d.sweep(nil) })
 }
 
-// reopen makes an empty index.
-func (d *Disk) reopen() error {
+// openIndex opens the index, and the folders of what it leads to.
+func (d *Disk) openIndex() (*index, error) {
 	for _, sub := range []string{"segments", "files"} {
 		if err := os.MkdirAll(filepath.Join(d.dir, sub), 0o700); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	x, err := openIndex(filepath.Join(d.dir, "index"))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	d.index.Store(x)
 	d.indexed.Store(x.bytes())
-	return nil
+	return x, nil
 }
 
 // condemn turns the tier off, and takes away what would bring back after a

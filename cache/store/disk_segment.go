@@ -122,7 +122,7 @@ func (t *table) remove(s *segment) {
 	s.release()
 }
 
-// all returns the segments in the order in which they were begun.
+// all returns the segments, in no order.
 func (t *table) all() []*segment {
 	t.mu.RLock()
 	defer t.mu.RUnlock()

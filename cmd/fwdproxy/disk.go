@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -53,7 +54,7 @@ func (t *tiers) close() error {
 	if t.disk == nil {
 		return nil
 	}
-	return t.disk.Close(diskDrain)
+	return errors.Join(t.disk.Close(diskDrain), t.purges.Close())
 }
 
 // cacheSummary says in a few words what there is.

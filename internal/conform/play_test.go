@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"fwdproxy/internal/proxytest"
 )
 
 // scene is an origin whose seconds are short and a proxy made of a func, which
@@ -36,29 +38,12 @@ func newScene(t *testing.T, serve proxyFunc) *scene {
 	}
 	t.Cleanup(o.Close)
 	o.second = time.Millisecond
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				relay(c, o.Addr, serve)
-			}()
-		}
-	}()
-	return &scene{Player{Proxy: Proxy{Addr: l.Addr().String(), Origin: o.Addr}, Origin: o}, cases}
+	addr := proxytest.Server(t, func(c net.Conn, r *bufio.Reader) { relay(c, r, o.Addr, serve) })
+	return &scene{Player{Proxy: Proxy{Addr: addr, Origin: o.Addr}, Origin: o}, cases}
 }
 
 // relay reads one request from the client and writes what serve makes of it.
-func relay(client net.Conn, origin string, serve proxyFunc) {
-	r := bufio.NewReader(client)
+func relay(client net.Conn, r *bufio.Reader, origin string, serve proxyFunc) {
 	start, h, err := readHead(r)
 	if err != nil {
 		return
