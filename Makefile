@@ -18,7 +18,7 @@ TOOL := $(GO) tool -modfile=tools/go.mod
 
 .PHONY: help
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: ## run the proxy from source; ARGS="--policy FILE --reverse" are passed on
@@ -75,8 +75,13 @@ bench: ## run the benchmarks
 soak: ## 1000 clients for 60 seconds, with a reload every second
 	$(GO) test -tags soak -timeout 10m -run '^TestSoak$$' -v ./cmd/fwdproxy
 
+.PHONY: soak-disk
+soak-disk: ## kill a process 300 times that writes the disk cache, damage its index 1000 times, restart it with a million objects
+	STORE_KILLS=300 $(GO) test -count=1 -timeout 30m -run '^(TestKilled|TestAnyFlippedBitsOfTheIndexAreMissesAndNeverAWrongByte)$$' -v ./cache/store
+	STORE_MILLION=1000000 $(GO) test -count=1 -timeout 15m -run '^TestAMillionObjects$$' -v ./cache/store
+
 .PHONY: conform
-conform: ## play the public conformance cases for HTTP caches and print what fails
+conform: ## play the public conformance cases for HTTP caches, from memory, disk and over restarts, and print what fails
 	$(GO) test -count=1 -timeout 5m -run '^TestConform$$' -v ./cmd/fwdproxy -conform.runs=all $(ARGS)
 
 .PHONY: cover

@@ -63,7 +63,8 @@ type Config struct {
 // DiskConfig is the table [cache.disk].
 type DiskConfig struct {
 	// Dir is the folder that stored responses are kept in besides memory; it is made
-	// when it is missing, and is for one process. Empty: there is none.
+	// when it is missing, and is for one process. Empty: there is none. A change
+	// takes effect at the next start.
 	Dir string `toml:"dir"`
 	// Size is how much of the disk it takes at most.
 	Size unit.Size `toml:"size"`

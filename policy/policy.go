@@ -221,6 +221,7 @@ func (p *Policy) resolvePaths(dir string) {
 		parent := &p.Config.Upstream.Parents[i]
 		parent.PasswordFile = rel(parent.PasswordFile)
 	}
+	p.Config.Cache.Disk.Dir = rel(p.Config.Cache.Disk.Dir)
 	switch p.Config.Log.Access {
 	case "stdout", "stderr", "none":
 	default:
