@@ -15,7 +15,7 @@ type Config struct {
 	Ports []unit.PortRange `toml:"ports"`
 	// IdleTimeout is how long a tunnel may rest with no byte either way before it ends; after twice that it has ended.
 	IdleTimeout unit.Duration `toml:"idle_timeout"`
-	// Peek is the ports of Ports on which a tunnel has to begin with TLS: there the server name (SNI) in the ClientHello is read, without decrypting anything, and held against the rules too.
+	// Peek is those among ports on which a tunnel has to begin with TLS: there the server name (SNI) in the ClientHello is read, without decrypting anything, and held against the rules too.
 	Peek []unit.PortRange `toml:"peek"`
 	// NotTLS is what happens on those ports to a client that sends something else, or nothing: "deny" or "allow".
 	NotTLS string `toml:"not_tls"`
