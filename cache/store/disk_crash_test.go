@@ -180,7 +180,9 @@ func TestKilled(t *testing.T) {
 		}
 	}
 	dir := t.TempDir()
-	r := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 0))
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
 	hits, whole := 0, 0
 	for run := range kills {
 		crashRun(t, dir, run+1, time.Duration(r.IntN(400))*time.Millisecond)
