@@ -119,3 +119,58 @@ func TestWithManyWritersNothingComesBackAfterDelete(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+func TestWhatIsOnItsWayIsThereUntilItIsDeletedOrReplaced(t *testing.T) {
+	m := newMemory(t, MinMemory)
+	k := key(1)
+	name := string(k[:])
+	leave := func() { // as when its queue has no more room
+		if err := m.Put(k, []byte("old"), split([]byte("body"))); err != nil {
+			t.Fatal(err)
+		}
+		e, _, _ := m.q.get(name)
+		if m.q.small.Delete(name) != nil && m.q.main.Delete(name) != nil {
+			t.Fatal("it is nowhere")
+		}
+		if !m.q.transit.take(k, idOf(e), true, true, true, name, e) {
+			t.Fatal("it is not taken")
+		}
+	}
+	for what, c := range map[string]struct {
+		do   func()
+		want string
+	}{
+		"nothing": {func() {}, "old"},
+		"Delete":  {func() { m.Delete(k) }, ""},
+		"Put":     {func() { _ = m.Put(k, []byte("new"), nil) }, "new"},
+		"SetHead": {func() { o, _ := m.Get(k); _ = m.SetHead(k, o, []byte("newer")) }, "newer"},
+	} {
+		leave()
+		if o, ok := m.Get(k); !ok || string(o.Head) != "old" {
+			t.Errorf("%s: on its way: %v %q", what, ok, o.Head)
+		}
+		c.do()
+		m.q.settle(1 << 20)
+		if o, ok := m.Get(k); ok != (c.want != "") || string(o.Head) != c.want {
+			t.Errorf("after %s: %v %q, want %q", what, ok, o.Head, c.want)
+		}
+	}
+}
+
+func TestAStraySegmentLeavesTheObjectThatReplacedItsOwn(t *testing.T) {
+	m := newMemory(t, MinMemory)
+	body := content(2, 300<<10)
+	if err := m.Put(key(1), []byte("new"), split(body)); err != nil {
+		t.Fatal(err)
+	}
+	o, _ := m.Get(key(1))
+	for _, stays := range []bool{true, false} {
+		m.q.transit.take(key(1), o.ID-1, false, stays, false, segmentKey(key(1), o.ID-1, 3), make([]byte, SegmentSize))
+		m.q.settle(1 << 20)
+		if o, ok := m.Get(key(1)); !ok {
+			t.Error("the new object went")
+		} else if got, err := read(t, o, 0, o.Size); err != nil || !bytes.Equal(got, body) {
+			t.Errorf("%d bytes, %v", len(got), err)
+		}
+	}
+}
