@@ -284,11 +284,6 @@ func (c *Cache) renew(f *flight, e *entry, r *record) {
 			c.store.Delete(e.key)
 			return
 		}
-		if p, ok := c.primary(f.key); ok {
-			// The store drops what is oldest: the way to a response must not go
-			// before it.
-			_ = c.store.Put(f.key, p.encode(), nil)
-		}
 	})
 }
 

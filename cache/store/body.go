@@ -48,15 +48,15 @@ func (s *segments) Open(off, n int64) (io.ReadCloser, error) {
 	return r, nil
 }
 
-// load returns segment i, or ErrLost after it has removed the object.
+// load returns segment i, or ErrLost after it has removed the object. What is
+// being read counts as used, so that it is not dropped on the way.
 func (s *segments) load(i int) ([]byte, error) {
-	seg, err := s.m.cache.Get(segmentKey(s.key, s.id, i))
-	if err != nil || int64(len(seg)) != min(SegmentSize, s.size-int64(i)*SegmentSize) {
-		if o, ok := s.m.Get(s.key); ok && o.ID == s.id {
-			s.m.Delete(s.key)
-		}
+	seg, _, ok := s.m.q.get(segmentKey(s.key, s.id, i))
+	if !ok || int64(len(seg)) != min(SegmentSize, s.size-int64(i)*SegmentSize) {
+		s.m.q.lost(s.key, s.id)
 		return nil, ErrLost
 	}
+	s.m.q.uses.keep(s.m.q.hash(s.key))
 	return seg, nil
 }
 

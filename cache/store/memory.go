@@ -1,48 +1,52 @@
 package store
 
 import (
-	"context"
 	"encoding/binary"
 	"fmt"
-	"hash/maphash"
 	"math"
-	"math/bits"
 	"sync/atomic"
-	"time"
-
-	"github.com/allegro/bigcache/v3"
 )
 
 // MinMemory is the least size, in bytes, of a Memory that keeps anything.
 const MinMemory = 4 << 20
 
 const (
-	maxShards = 256
-	minShard  = 4 << 20 // bytes; room for some sixty segments
 	// An object may take this part of the whole at most. Its segments fall on
 	// the shards at random, and no shard may have to drop one for another.
 	maxShare = 4
+	// An object above this part of the small queue goes past it.
+	smallShare = 8
 	// preload is the size up to which a body is read whole before its first
 	// byte is given out, so that it cannot be lost halfway.
 	preload = 1 << 20
 	// inline is the size up to which head and body are one entry.
 	inline = SegmentSize
+	// A Put writes this many times its own size to keep what is in use, and this
+	// part of the whole on top, before it drops what it would have to keep.
+	moveTimes  = 4
+	spareShare = 8
 )
 
 // Memory is the memory tier. It takes its size for entries, and on top of that
-// about a sixteenth for copying and the index; it drops what is oldest first.
-// It allocates as it fills.
+// about a sixteenth for copying and the index. What is used stays, what is
+// asked for once goes first (S3-FIFO). It allocates as it fills.
 type Memory struct {
-	cache *bigcache.BigCache // nil: off
+	q     *queues // nil: off
 	limit int64
 	ids   atomic.Uint64
 }
 
-// Stats says how full a Memory is.
+// Stats says how full a Memory is, and what it did since the start.
 type Stats struct {
-	Entries int   // objects and segments
-	Bytes   int64 // allocated for entries
-	Limit   int64 // of Bytes
+	Entries  int    // objects and segments
+	Bytes    int64  // allocated for entries
+	Limit    int64  // of Bytes
+	Small    int64  // of Bytes, for what is new
+	Promoted uint64 // objects that went on to the main queue
+	Kept     uint64 // objects that the main queue kept for another round
+	Evicted  uint64 // objects dropped for want of room
+	// Entries that were read from the queue for what is new, and from the main one.
+	SmallReads, MainReads uint64
 }
 
 // MaxObject returns the size in bytes of the largest body that a Memory of
@@ -59,41 +63,31 @@ func NewMemory(size int64) (*Memory, error) {
 		return nil, fmt.Errorf("cache memory of %d bytes is below the least, %d", size, int64(MinMemory))
 	}
 	mib := int(min(size>>20, math.MaxInt32))
-	shards := shardsFor(mib)
-	c, err := bigcache.New(context.Background(), bigcache.Config{
-		Shards:           shards,
-		LifeWindow:       math.MaxInt64 * time.Nanosecond, // freshness is the cache's; see Set in bigcache
-		HardMaxCacheSize: mib,
-		// Both only size what is allocated at once.
-		MaxEntriesInWindow: shards,
-		MaxEntrySize:       512,
-		Hasher:             seeded{maphash.MakeSeed()},
-	})
+	q, err := newQueues(mib)
 	if err != nil {
 		return nil, err
 	}
-	return &Memory{cache: c, limit: int64(mib) << 20}, nil
+	return &Memory{q: q, limit: int64(mib) << 20}, nil
 }
 
-// shardsFor returns how many shards share that many MiB: a power of two, so
-// that every shard has at least minShard.
-func shardsFor(mib int) int {
-	n := max(1, mib/(minShard>>20))
-	return min(maxShards, 1<<(bits.Len(uint(n))-1))
-}
-
-// seeded hashes with a seed of this process, so that nobody can craft keys
-// that fall on one shard or one slot.
-type seeded struct{ seed maphash.Seed }
-
-func (s seeded) Sum64(key string) uint64 { return maphash.String(s.seed, key) }
-
-// Stats returns how full the memory is.
+// Stats returns how full the memory is and what it did.
 func (m *Memory) Stats() Stats {
-	if m.cache == nil {
+	q := m.q
+	if q == nil {
 		return Stats{}
 	}
-	return Stats{Entries: m.cache.Len(), Bytes: int64(m.cache.Capacity()), Limit: m.limit}
+	small := int64(q.small.Capacity())
+	return Stats{
+		Entries:    q.small.Len() + q.main.Len(),
+		Bytes:      small + int64(q.main.Capacity()),
+		Limit:      m.limit,
+		Small:      small,
+		Promoted:   q.counts.promoted.Load(),
+		Kept:       q.counts.kept.Load(),
+		Evicted:    q.counts.evicted.Load(),
+		SmallReads: uint64(q.small.Stats().Hits),
+		MainReads:  uint64(q.main.Stats().Hits),
+	}
 }
 
 // An entry is a layout byte, the object's id, the size of its body, then the
@@ -106,15 +100,26 @@ const (
 
 // Get implements Store.
 func (m *Memory) Get(k Key) (Object, bool) {
-	if m.cache == nil {
+	if m.q == nil {
 		return Object{}, false
 	}
-	e, err := m.cache.Get(string(k[:]))
-	if err != nil || len(e) < entryPrefix {
+	e, _, ok := m.q.get(string(k[:]))
+	if !ok {
 		return Object{}, false
 	}
-	layout := e[0]
-	id, size := binary.LittleEndian.Uint64(e[1:]), binary.LittleEndian.Uint64(e[9:])
+	o, ok := m.object(k, e)
+	if ok {
+		m.q.uses.use(m.q.hash(k))
+	}
+	return o, ok
+}
+
+// object reads an entry.
+func (m *Memory) object(k Key, e []byte) (Object, bool) {
+	if len(e) < entryPrefix {
+		return Object{}, false
+	}
+	layout, id, size := e[0], idOf(e), binary.LittleEndian.Uint64(e[9:])
 	head, rest := uint64(binary.LittleEndian.Uint32(e[17:])), e[entryPrefix:]
 	if head > uint64(len(rest)) || size > math.MaxInt64 {
 		return Object{}, false
@@ -134,6 +139,8 @@ func (m *Memory) Get(k Key) (Object, bool) {
 	return o, true
 }
 
+func idOf(e []byte) uint64 { return binary.LittleEndian.Uint64(e[1:]) }
+
 // Put implements Store.
 func (m *Memory) Put(k Key, head []byte, body [][]byte) error {
 	return m.put(k, m.ids.Add(1), head, body)
@@ -141,16 +148,16 @@ func (m *Memory) Put(k Key, head []byte, body [][]byte) error {
 
 // has reports whether there is an object under the key.
 func (m *Memory) has(k Key) bool {
-	if m.cache == nil {
+	if m.q == nil {
 		return false
 	}
-	_, err := m.cache.Get(string(k[:]))
-	return err == nil
+	_, _, ok := m.q.get(string(k[:]))
+	return ok
 }
 
 // put is Put of an object that has its id already.
 func (m *Memory) put(k Key, id uint64, head []byte, body [][]byte) error {
-	if m.cache == nil {
+	if m.q == nil {
 		return ErrOff
 	}
 	var size int64
@@ -163,41 +170,54 @@ func (m *Memory) put(k Key, id uint64, head []byte, body [][]byte) error {
 	if len(head) > MaxHead || size > MaxObject(m.limit) {
 		return ErrTooLarge
 	}
+	h := m.q.hash(k)
+	budget := m.budget(size + int64(len(head)))
+	toMain := size > m.limit/smallPart/smallShare || m.q.belongs(k, h)
 	if len(body) <= 1 && int64(len(head))+size <= inline {
 		e := prefix(layoutInline, id, size, head, int(size))
 		for _, s := range body {
 			e = append(e, s...)
 		}
-		return m.cache.Set(string(k[:]), e)
+		err := m.q.replace(k, h, toMain, e)
+		m.q.settle(budget)
+		return err
 	}
 	for i, s := range body {
-		if err := m.cache.Set(segmentKey(k, id, i), s); err != nil {
+		if err := m.q.at(toMain).Set(segmentKey(k, id, i), s); err != nil {
 			return err
 		}
+		budget = m.q.settle(budget)
 	}
 	// The head comes last: it makes the object.
-	return m.cache.Set(string(k[:]), prefix(layoutSegments, id, size, head, 0))
+	err := m.q.replace(k, h, toMain, prefix(layoutSegments, id, size, head, 0))
+	m.q.settle(budget)
+	return err
 }
+
+func (m *Memory) budget(n int64) int { return int(n*moveTimes + m.limit/spareShare) }
 
 // SetHead implements Store.
 func (m *Memory) SetHead(k Key, o Object, head []byte) error {
-	if m.cache == nil {
+	if m.q == nil {
 		return ErrOff
 	}
 	if len(head) > MaxHead {
 		return ErrTooLarge
 	}
+	e := prefix(layoutSegments, o.ID, o.Size, head, 0)
 	if b, ok := o.Body.(inlineBody); ok {
-		return m.cache.Set(string(k[:]), append(prefix(layoutInline, o.ID, o.Size, head, len(b)), b...))
+		e = append(prefix(layoutInline, o.ID, o.Size, head, len(b)), b...)
 	}
-	return m.cache.Set(string(k[:]), prefix(layoutSegments, o.ID, o.Size, head, 0))
+	err := m.q.rewrite(k, m.q.hash(k), o.ID, e)
+	m.q.settle(m.budget(int64(len(e))))
+	return err
 }
 
 // Delete implements Store. Segments stay until they are the oldest; without
 // the head nothing leads to them, save a reader that began before.
 func (m *Memory) Delete(k Key) {
-	if m.cache != nil {
-		_ = m.cache.Delete(string(k[:])) // an error says that it was not there
+	if m.q != nil {
+		m.q.remove(k, m.q.hash(k))
 	}
 }
 

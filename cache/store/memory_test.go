@@ -153,8 +153,9 @@ func loseSegment(t *testing.T, m *Memory, k Key, i int) {
 	if !ok {
 		t.Fatal("no object")
 	}
-	if err := m.cache.Delete(segmentKey(k, o.ID, i)); err != nil {
-		t.Fatal(err)
+	sk := segmentKey(k, o.ID, i)
+	if m.q.small.Delete(sk) != nil && m.q.main.Delete(sk) != nil {
+		t.Fatal("no segment")
 	}
 }
 
@@ -243,27 +244,6 @@ func TestTheLargestObjectFitsNextToItself(t *testing.T) {
 	}
 }
 
-func TestFilledTenTimesOverItStaysWithinItsSize(t *testing.T) {
-	const size = 8 << 20
-	m := newMemory(t, size)
-	r := rand.New(rand.NewPCG(1, 2))
-	total := 0
-	for i := 0; total < 10*size; i++ {
-		n := r.IntN(3000)
-		if i%50 == 0 {
-			n = r.IntN(1 << 20)
-		}
-		total += n
-		if err := m.Put(key(i), make([]byte, 300), split(content(i, n))); err != nil {
-			t.Fatal(err)
-		}
-	}
-	s := m.Stats()
-	if s.Bytes > s.Limit || s.Limit != size || s.Entries == 0 {
-		t.Errorf("got %+v", s)
-	}
-}
-
 func TestManyAtOnceReadWholeObjectsOrNone(t *testing.T) {
 	m := newMemory(t, MinMemory)
 	var wg sync.WaitGroup
@@ -313,14 +293,6 @@ func TestSizesBelowTheLeastAreAnErrorAndZeroIsOff(t *testing.T) {
 	}
 }
 
-func TestShardsAreAPowerOfTwoAndHaveRoomForManySegments(t *testing.T) {
-	for mib, want := range map[int]int{4: 1, 7: 1, 8: 2, 16: 4, 100: 16, 256: 64, 1024: 256, 1 << 20: 256} {
-		if got := shardsFor(mib); got != want || mib<<20/got < minShard {
-			t.Errorf("%d MiB: got %d shards, want %d", mib, got, want)
-		}
-	}
-}
-
 func TestAnEntryThatIsDamagedIsNoObject(t *testing.T) {
 	m := newMemory(t, MinMemory)
 	k := key(1)
@@ -331,7 +303,7 @@ func TestAnEntryThatIsDamagedIsNoObject(t *testing.T) {
 		prefix(layoutInline, 1, -1, nil, 0),
 		prefix(layoutInline, 1, 0, []byte("head"), 0)[:entryPrefix+2],
 	} {
-		if err := m.cache.Set(string(k[:]), e); err != nil {
+		if err := m.q.main.Set(string(k[:]), e); err != nil {
 			t.Fatal(err)
 		}
 		if _, ok := m.Get(k); ok {
@@ -355,4 +327,63 @@ func BenchmarkGet(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkGetParallel is for -cpu 1,2: hits share no lock.
+func BenchmarkGetParallel(b *testing.B) {
+	m := newMemory(b, 64<<20)
+	const n = 1024
+	for i := range n {
+		if err := m.Put(key(i), make([]byte, 400), split(content(1, 1<<10))); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		r := rand.New(rand.NewPCG(rand.Uint64(), 1))
+		for pb.Next() {
+			if _, ok := m.Get(key(r.IntN(n))); !ok {
+				b.Error("lost")
+			}
+		}
+	})
+}
+
+func BenchmarkPut(b *testing.B) {
+	for _, n := range []int{1 << 10, 32 << 10, 1 << 20} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			m := newMemory(b, 64<<20)
+			body, head, i := split(content(1, n)), make([]byte, 400), 0
+			b.SetBytes(int64(n))
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := m.Put(key(i), head, body); err != nil {
+					b.Fatal(err)
+				}
+				i++
+			}
+		})
+	}
+}
+
+// BenchmarkBigcache is what BenchmarkGetParallel pays to bigcache alone.
+func BenchmarkBigcache(b *testing.B) {
+	m := newMemory(b, 64<<20)
+	var keys [1024]string
+	for i := range keys {
+		k := key(i)
+		keys[i] = string(k[:])
+		if err := m.q.main.Set(keys[i], make([]byte, 1424+entryPrefix)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		r := rand.New(rand.NewPCG(rand.Uint64(), 1))
+		for pb.Next() {
+			if _, err := m.q.main.Get(keys[r.IntN(len(keys))]); err != nil {
+				b.Error(err)
+			}
+		}
+	})
 }

@@ -227,6 +227,7 @@ func (s *server) registerGauges(memory *store.Memory) {
 	gauge("fwdproxy_tunnels", "Tunnels and WebSockets open now.", func() float64 { return float64(s.tunnels.Open()) })
 	gauge("fwdproxy_cache_entries", "Entries in the memory cache: responses and their segments.", func() float64 { return float64(memory.Stats().Entries) })
 	gauge("fwdproxy_cache_bytes", "Bytes that the memory cache has allocated for entries.", func() float64 { return float64(memory.Stats().Bytes) })
+	registerMemory(s.registry, memory)
 	gauge("fwdproxy_policy_loaded_timestamp_seconds", "When the policy in force was loaded.", func() float64 { return float64(s.current.Load().loaded.Unix()) })
 	s.registry.MustRegister(ruleMetrics(func() *acl.Engine { return s.current.Load().policy.ACL }))
 	s.registry.MustRegister(parentGauge(func() []upstream.ParentState { return s.current.Load().upstream.Parents() }))
@@ -290,6 +291,7 @@ func (s *server) run() error {
 	defer signal.Stop(signals)
 	ctx, stopWatching := context.WithCancel(context.Background())
 	defer stopWatching()
+	go fitCollector(ctx, func() int64 { return s.tiers.memory.Stats().Bytes })
 	if s.current.Load().policy.File != "" {
 		err := policy.Watch(ctx, func() []string { return s.current.Load().policy.Files() }, func() { _, _ = s.reloadNow() })
 		if err != nil {
