@@ -16,7 +16,7 @@ import (
 
 // Config is the table [forward.auth]. It is off until Htpasswd or Tokens is set.
 type Config struct {
-	// Htpasswd is a file of "name:hash" lines with bcrypt hashes, for Basic (RFC
+	// Htpasswd is a file, seen from the policy's folder, of "name:hash" lines with bcrypt hashes, for Basic (RFC
 	// 7617); fwdproxy passwd and htpasswd -B write it.
 	Htpasswd string `toml:"htpasswd"`
 	// Tokens is a file of "name hash" lines, for machines: the SHA-256 of a token
