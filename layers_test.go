@@ -55,7 +55,7 @@ const importers = `
 	github.com/spf13/pflag                  cmd/fwdproxy
 	github.com/fsnotify/fsnotify            policy
 	github.com/rogpeppe/go-internal         tests
-	golang.org/x/crypto                     auth
+	golang.org/x/crypto                     auth cmd/fwdproxy/passwd.go
 	golang.org/x/term                       cmd/fwdproxy/passwd.go
 	golang.org/x/net                        all
 	golang.org/x/sync                       all

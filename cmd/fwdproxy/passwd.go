@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -30,8 +31,8 @@ FILE, which forward.auth.tokens names; without FILE the line is shown. A name
 may have several, so that a new one can be handed out before the old one's line
 is deleted.
 
-FILE is replaced as a whole, and only its owner may read it: fwdproxy has to run
-as that one. A proxy that runs takes the new file over by itself.`,
+FILE is replaced as a whole and keeps its owner, who alone may read it: fwdproxy
+has to run as that one. A proxy that runs takes the new file over by itself.`,
 		Args: func(c *cobra.Command, args []string) error {
 			if token != "" && len(args) > 1 || token == "" && len(args) != 2 {
 				return fmt.Errorf("%s takes FILE and USER, or --token NAME and perhaps FILE; see %s --help", c.CommandPath(), c.CommandPath())
@@ -131,8 +132,25 @@ func rewrite(path string, change func(string) (string, error)) error {
 	}
 	defer os.Remove(tmp.Name())
 	_, err = tmp.WriteString(text)
-	if err := errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
+	if err := errors.Join(err, keepOwner(tmp, path), tmp.Sync(), tmp.Close()); err != nil {
 		return err
 	}
 	return os.Rename(tmp.Name(), path)
+}
+
+// keepOwner gives the new file to whom the old one belongs, if there is one:
+// root must not take away from fwdproxy what it has to read.
+func keepOwner(to *os.File, old string) error {
+	info, err := os.Stat(old)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || int(owner.Uid) == os.Getuid() {
+		return nil
+	}
+	return to.Chown(int(owner.Uid), int(owner.Gid))
 }
