@@ -74,6 +74,14 @@ func TestWhereTheAddressIsNeverLearntWhoAsksMayStillBeAsked(t *testing.T) {
 	if v := e.Decide(asked(ask("10.0.0.1", "a.test"), person{"", nil, true})); !v.Pending || v.Challenge {
 		t.Errorf("nobody could be allowed: %+v", v)
 	}
+	e = compile(t, Config{Rules: []RuleConfig{{To: []string{"192.0.2.0/24"}, Action: "deny"}, {Action: "allow"}}}, nil)
+	if v := e.Decide(asked(ask("10.0.0.1", "a.test"), person{"", nil, true})); !v.Pending || v.Challenge {
+		t.Errorf("no rule asks: %+v", v)
+	}
+	e = compile(t, Config{Rules: []RuleConfig{{From: []string{"group:sales"}, To: []string{"192.0.2.0/24"}, Action: "deny"}, {Action: "allow"}}}, nil)
+	if v := e.Decide(asked(ask("10.0.0.1", "a.test"), person{"", nil, true})); !v.Pending || !v.Challenge {
+		t.Errorf("it hangs on both: %+v", v)
+	}
 }
 
 func TestAShadowAsksNobodyWhoTheyAre(t *testing.T) {
@@ -84,6 +92,30 @@ func TestAShadowAsksNobodyWhoTheyAre(t *testing.T) {
 	}
 	if v := e.Decide(asked(q, person{"ann", []string{"sales"}, true})); v.Shadow.Rule != "rule 1" {
 		t.Errorf("ann gets %+v", v)
+	}
+}
+
+// Where nobody can be asked, the second of these decides.
+func TestARuleAboutAUserIsDeadBehindOneThatHoldsInDoubtToo(t *testing.T) {
+	ann := func(action string) RuleConfig { return RuleConfig{From: []string{"user:ann"}, Action: action} }
+	for name, c := range map[string]struct {
+		rules []RuleConfig
+		dead  int
+	}{
+		"allow, then deny":   {[]RuleConfig{ann("allow"), ann("deny")}, 0},
+		"deny, then allow":   {[]RuleConfig{ann("deny"), ann("allow")}, 1},
+		"allow, then allow":  {[]RuleConfig{ann("allow"), ann("allow")}, 1},
+		"another identity":   {[]RuleConfig{ann("deny"), {From: []string{"group:ann"}, Action: "allow"}}, 0},
+		"one of several":     {[]RuleConfig{{From: []string{"user:bob", "user:ann"}, Action: "deny"}, ann("allow")}, 1},
+		"more than was said": {[]RuleConfig{ann("deny"), {From: []string{"user:bob", "user:ann"}, Action: "allow"}}, 0},
+	} {
+		if w := (Config{Rules: c.rules}).Warnings(); len(w) != c.dead {
+			t.Errorf("%s: %v", name, w)
+		}
+	}
+	e := compile(t, Config{Rules: []RuleConfig{ann("allow"), ann("deny"), {Action: "allow"}}}, nil)
+	if v := e.Decide(ask("10.0.0.1", "a.test")); v.Index != 1 {
+		t.Errorf("%+v", v)
 	}
 }
 

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -150,6 +151,16 @@ func TestOnlyWellFormedAndRightCredentialsMakeAnIdentity(t *testing.T) {
 	}
 }
 
+func TestNoLineMakesATokenOfWhatCanBeGuessed(t *testing.T) {
+	f := people()
+	for _, weak := range []string{"letmein", "fwdp_letmein", robot[:len(robot)-1], robot + "A"} {
+		f["tokens"] = fmt.Sprintf("robot %x\n", sha256.Sum256([]byte(weak)))
+		if who, err := newStand(t, config, f).Check([]string{"Bearer " + weak}, client, noon); err == nil {
+			t.Errorf("%s makes %+v", weak, who)
+		}
+	}
+}
+
 // RFC 9110, Section 11.7.1; RFC 7617, Section 2.1; RFC 6750, Section 3.1.
 func TestAChallengeOffersWhatThereIs(t *testing.T) {
 	all := newStand(t, config, people())
@@ -252,7 +263,12 @@ func TestWhoFailsTooOftenWaits(t *testing.T) {
 	ask("192.0.2.1", basic("zoë", "žluťoučký"), noon.Add(20*time.Second), 0)
 	ask("192.0.2.1", basic("ann", "x"), noon.Add(20*time.Second), 407)
 	ask("192.0.2.1", basic("ann", "x"), noon.Add(20*time.Second), 429)
-	ask("192.0.2.1", basic("ann", "x"), noon, 429) // the clock goes back
+
+	// A clock that goes back and forth fills nothing.
+	ask("192.0.2.3", basic("ann", "x"), noon.Add(time.Minute), 407)
+	ask("192.0.2.3", basic("ann", "x"), noon.Add(time.Minute), 407)
+	ask("192.0.2.3", basic("ann", "x"), noon, 407)
+	ask("192.0.2.3", basic("ann", "x"), noon.Add(time.Minute), 429)
 
 	// Whoever has one IPv6 address has 2^64.
 	for i := range 3 {
