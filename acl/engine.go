@@ -125,8 +125,9 @@ type Engine struct {
 // another action than that match, the verdict is Pending. So an Action that is
 // not Pending is the one that every possible Addr would get. With Addr set, or
 // where the host is an IP literal, no verdict is Pending. Rules about
-// identities wait in the same way for who asks, which makes it a Challenge. Decide does not ask
-// Destination: the caller does, about the address that it dials.
+// identities wait in the same way for who asks, which makes it a Challenge.
+// Decide does not ask Destination: the caller does, about the address that it
+// dials.
 func (e *Engine) Decide(r Request) Verdict {
 	return e.ask(&r, nil)
 }

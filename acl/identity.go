@@ -30,15 +30,16 @@ type Identified struct {
 func (c Config) Identities() []Identified {
 	var out []Identified
 	for i, r := range c.Rules {
-		for key, texts := range map[string][]string{"from": r.From, "not_from": r.NotFrom} {
+		add := func(key string, texts []string) {
 			for j, s := range texts {
 				if kind, name, ok := Identity(s); ok {
 					out = append(out, Identified{index(index("acl.rule", i)+"."+key, j), kind, name})
 				}
 			}
 		}
+		add("from", r.From)
+		add("not_from", r.NotFrom)
 	}
-	slices.SortStableFunc(out, func(a, b Identified) int { return strings.Compare(a.Key, b.Key) })
 	return out
 }
 
