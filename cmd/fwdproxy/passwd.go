@@ -130,7 +130,7 @@ func rewrite(path string, change func(string) (string, error)) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(tmp.Name())
+	defer func() { _ = os.Remove(tmp.Name()) }() // gone by then, unless something failed
 	_, err = tmp.WriteString(text)
 	if err := errors.Join(err, keepOwner(tmp, path), tmp.Sync(), tmp.Close()); err != nil {
 		return err
