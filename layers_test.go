@@ -22,7 +22,7 @@ const module = "fwdproxy"
 // which holds files to embed.
 const layers = `
 	. internal/fault internal/header internal/hop internal/problem internal/target internal/unit
-	acl tunnel cache/store
+	acl auth tunnel cache/store
 	cache upstream accesslog
 	internal/edge
 	http1 forward reverse admin
@@ -55,7 +55,11 @@ const importers = `
 	github.com/spf13/pflag                  cmd/fwdproxy
 	github.com/fsnotify/fsnotify            policy
 	github.com/rogpeppe/go-internal         tests
-	golang.org/x                            all
+	golang.org/x/crypto                     auth cmd/fwdproxy/passwd.go
+	golang.org/x/term                       cmd/fwdproxy/passwd.go
+	golang.org/x/net                        all
+	golang.org/x/sync                       all
+	golang.org/x/time                       all
 `
 
 // TestImportsFollowTheLayers holds every Go file of the module against the

@@ -13,11 +13,24 @@ import (
 type truth uint8
 
 const (
-	no      truth = iota
-	doubt         // what the condition is about is hidden, or two parties may read it differently
-	unknown       // hangs on the destination's address, which is not known yet
+	no       truth = iota
+	doubt          // what the condition is about is hidden, or two parties may read it differently
+	unknown        // hangs on the destination's address, which is not known yet
+	nameless       // hangs on who asks, which the client may say and has not
+	open           // hangs on both
 	yes
 )
+
+// and is what two conditions say together that both may hold.
+func (t truth) and(u truth) truth {
+	switch {
+	case t == yes || t == u:
+		return u
+	case u == yes:
+		return t
+	}
+	return open
+}
 
 // not is the opposite; what is not known stays so.
 func (t truth) not() truth {
@@ -70,8 +83,8 @@ func (u *rule) match(r *Request) (truth, string) {
 		switch {
 		case t == no:
 			return no, c.key
-		case t == unknown:
-			all, why = unknown, c.key
+		case t == unknown || t == nameless:
+			all, why = all.and(t), c.key
 		case all == yes && reason != "" && why != reasonDoubt:
 			why = reason
 		}
@@ -107,6 +120,8 @@ type condition struct {
 	words  []string // methods or schemes
 	ports  []unit.PortRange
 	from   []*set
+	users  []string // names of users
+	groups []string
 	when   *schedule
 	field  string // a request field's canonical name
 	re     *regexp.Regexp
@@ -138,7 +153,7 @@ func (c *condition) test(r *Request) (truth, string) {
 	case aboutPort:
 		return isTrue(slices.ContainsFunc(c.ports, func(p unit.PortRange) bool { return p.Contains(r.Port) })), ""
 	case aboutFrom:
-		return isTrue(slices.ContainsFunc(c.from, func(s *set) bool { return s.addresses.contains(r.Client) })), ""
+		return c.testFrom(r), ""
 	case aboutTime:
 		if r.Now.IsZero() {
 			return doubt, ""
@@ -172,6 +187,22 @@ func isTrue(b bool) truth {
 		return yes
 	}
 	return no
+}
+
+// testFrom looks at the address first: where that holds, nobody is asked who
+// they are.
+func (c *condition) testFrom(r *Request) truth {
+	switch {
+	case slices.ContainsFunc(c.from, func(s *set) bool { return s.addresses.contains(r.Client) }):
+		return yes
+	case len(c.users)+len(c.groups) == 0:
+		return no
+	case r.User != "":
+		return isTrue(slices.Contains(c.users, r.User) || slices.ContainsFunc(c.groups, func(g string) bool { return slices.Contains(r.Groups, g) }))
+	case r.MayIdentify:
+		return nameless
+	}
+	return doubt
 }
 
 func (c *condition) testListen(a netip.AddrPort) truth {

@@ -165,8 +165,13 @@ func (k *compiler) from(key string, texts []string) []condition {
 			}
 			continue
 		}
-		if identity(s) {
-			k.problems.Add(at, addressHint, "%s: identities need [forward.auth], which this version does not have", quote(s))
+		if kind, name, ok := Identity(s); ok {
+			k.identity(at, s, name)
+			if kind == User {
+				c.users = append(c.users, name)
+			} else {
+				c.groups = append(c.groups, name)
+			}
 			continue
 		}
 		if s == "*" {
@@ -211,10 +216,6 @@ func (k *compiler) to(key string, texts []string, not bool) []condition {
 	inline.seal()
 	c.to = append(c.to, destinations{inline, `the host name is in the rule's "to"`, `the destination's address is in the rule's "to"`})
 	return unless(anywhere, c)
-}
-
-func identity(s string) bool {
-	return strings.HasPrefix(s, "user:") || strings.HasPrefix(s, "group:")
 }
 
 // isMethod reports whether s is a token (RFC 9110, Section 5.6.2) without

@@ -49,7 +49,11 @@ type RuleConfig struct {
 	// Name is shown to the client that is refused, and in the log; "rule N",
 	// counted from 1, when left out. No two rules may share one.
 	Name string `toml:"name"`
-	// From holds client addresses, prefixes and "list:NAME" (its addresses).
+	// From holds client addresses, prefixes, "list:NAME" (its addresses), and with
+	// [forward.auth] "user:NAME" and "group:NAME". A client that has not said who it is
+	// is asked (407) where such a rule could change what comes of the request. In
+	// reverse mode, where nobody is asked, a rule that hangs on it never allows, and
+	// denies where the rest of it holds.
 	From []string `toml:"from"`
 	// To holds destinations: "*" (all), ".a.b" (a.b and all below it), "a.b"
 	// (that host alone), addresses, prefixes and "list:NAME". Addresses and
@@ -88,7 +92,7 @@ type RuleConfig struct {
 	// Listen is where the client connected to: ports ("3128"), addresses, or both
 	// ("192.0.2.1:3128").
 	Listen []string `toml:"listen"`
-	// NotFrom holds for clients that are none of these.
+	// NotFrom holds for clients that are none of these; a user counts once known.
 	NotFrom []string `toml:"not_from"`
 	// NotTo holds for destinations that are none of these, with their address as
 	// for to.
@@ -124,7 +128,8 @@ type RuleConfig struct {
 	// elsewhere, and a request for the page's own host get 403.
 	Redirect string `toml:"redirect"`
 	// Shadow makes the rule decide nothing: the log, the counters and explain tell
-	// of each request that it would have decided.
+	// of each request that it would have decided. Nobody is asked who they are for
+	// the sake of a shadow.
 	Shadow bool `toml:"shadow"`
 }
 

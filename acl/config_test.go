@@ -18,7 +18,7 @@ func TestEveryProblemIsReportedAtOnceWithKeyAndHint(t *testing.T) {
 			"two bad": {Files: []string{""}},
 		},
 		Rules: []RuleConfig{
-			{From: []string{"user:ann", "group:sales", "*", "list:social", "list:named", "laptop.test"}, Action: "allow"},
+			{From: []string{"user:", "group:sales team", "*", "list:social", "list:named", "laptop.test"}, Action: "allow"},
 			{To: []string{"*.a.b", "a*.b", "http://Exämple.test/x", "a.test:443", ".a.test:443", "[2001:db8::1]", "[2001:db8::1]:80", "2001:db8::1"}, Action: "allow"},
 			{To: []string{"10.0.0.1/8", "10.0.0.0/255.0.0.0", "10.0.0.0/255.0.255.0", "10.0.0.1-10.0.0.9", "a.test/path", "10.0.0.0/33", "::ffff:0:0/95", "::ffff:10.0.0.1/104"}, Action: "allow"},
 			{To: []string{"127.1", ".10.0.0.1", ".", "a..b", "fe80::1%eth0", "user:ann", "list:socail", "list:", "a b"}, Action: "allow"},

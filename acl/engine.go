@@ -42,6 +42,10 @@ type Request struct {
 	Header map[string][]string // by canonical name, as an http.Header
 	Listen netip.AddrPort      // where the client connected to
 	Now    time.Time
+
+	User        string   // who asks; "" while nobody said
+	Groups      []string // of the user
+	MayIdentify bool     // a client that has not said who asks can be asked to
 }
 
 // Tunnel is the scheme that rules know a CONNECT by.
@@ -62,13 +66,21 @@ func (r *Request) hidden() bool { return r.Path == "" || r.Method == "CONNECT" }
 // stored response and another client's fetch in flight all came from an
 // address that may be denied to this client. Where the address is never
 // learnt (a parent proxy resolves it), Pending stays a refusal.
+//
+// Challenge says that the answer hangs on who asks, which the client has not
+// said. Action is then Deny, and Rule is the rule that waits. Only a request
+// with MayIdentify gets it. Without Pending no address would make it Allow as
+// the request is: so no name is resolved for who must say first who they are.
+// With Pending it is what stays where the address is never learnt.
 type Verdict struct {
 	Action  Action
 	Rule    string // the rule's name, "default" when no rule decided
 	Index   int    // of the rule in the policy, from 0; -1 when no rule decided
 	Reason  string // why that rule, for people: a constant or part of the policy, never the request's text
 	Pending bool
-	Answer  *Answer // what the rule wants a client told that it denies; nil for what is usual
+	// Challenge asks for credentials; see above.
+	Challenge bool
+	Answer    *Answer // what the rule wants a client told that it denies; nil for what is usual
 
 	// Shadow is the rule that would have decided if rules with shadow were like
 	// others; zero when the same one would. ShadowPending says that this hangs on
@@ -90,6 +102,7 @@ const (
 	reasonLacking  = "the request lacks its client, method, host or port"
 	reasonMatch    = "all conditions of the rule hold"
 	reasonAwaiting = "the rule is about addresses, and the destination's address is not known yet"
+	reasonNameless = "the rule is about who asks, and the client has not said who it is"
 	reasonDoubt    = "what the rule is about cannot be told for sure, and so it denies"
 )
 
@@ -111,8 +124,10 @@ type Engine struct {
 // fails to match; when one that stands before the first match would give
 // another action than that match, the verdict is Pending. So an Action that is
 // not Pending is the one that every possible Addr would get. With Addr set, or
-// where the host is an IP literal, no verdict is Pending. Decide does not ask
-// Destination: the caller does, about the address that it dials.
+// where the host is an IP literal, no verdict is Pending. Rules about
+// identities wait in the same way for who asks, which makes it a Challenge.
+// Decide does not ask Destination: the caller does, about the address that it
+// dials.
 func (e *Engine) Decide(r Request) Verdict {
 	return e.ask(&r, nil)
 }
@@ -127,51 +142,6 @@ func (e *Engine) ask(r *Request, steps *[]Step) Verdict {
 		r.Addr = r.HostAddr
 	}
 	return e.decide(r, steps)
-}
-
-// decide walks the rules until one decides. Where steps is not nil, it notes
-// what each came to.
-func (e *Engine) decide(r *Request, steps *[]Step) Verdict {
-	waiting := [2]int{-1, -1} // by action: the first rule that could not be decided
-	var shadow Shadow
-	shadowWaits := false
-	give := func(v Verdict) Verdict {
-		v.Shadow, v.ShadowPending = shadow, shadowWaits && shadow.number == 0
-		return e.settle(waiting, v)
-	}
-	for i := range e.rules {
-		u := &e.rules[i]
-		truth, why := u.match(r)
-		if steps != nil {
-			*steps = append(*steps, u.step(truth, why))
-		}
-		switch {
-		case truth == yes && !u.shadow:
-			return give(Verdict{Action: u.action, Rule: u.name, Index: i, Reason: why, Answer: u.answer})
-		case truth == yes && shadow.number == 0 && !shadowWaits:
-			shadow = Shadow{u.name, u.action, i + 1}
-		case truth == unknown && u.shadow:
-			shadowWaits = true
-		case truth == unknown && waiting[u.action] < 0:
-			waiting[u.action] = i
-		}
-	}
-	return give(Verdict{Action: e.fallback, Rule: defaultRule, Index: -1, Reason: reasonDefault})
-}
-
-// settle returns v, or the pending verdict when a rule of the other action
-// waits for the address.
-func (e *Engine) settle(waiting [2]int, v Verdict) Verdict {
-	i := waiting[Allow-v.Action]
-	if i < 0 {
-		return v
-	}
-	v.Answer = nil
-	if e.rules[i].action == Deny {
-		v.Answer = e.rules[i].answer
-	}
-	v.Action, v.Rule, v.Index, v.Reason, v.Pending = Deny, e.rules[i].name, i, reasonAwaiting, true
-	return v
 }
 
 // plain unmaps an IPv4-mapped address and drops the zone, with which no prefix

@@ -24,6 +24,10 @@ func (u *rule) step(t truth, why string) Step {
 		s.Outcome, s.Why = "no match", `"`+why+`" does not hold`
 	case t == unknown:
 		s.Outcome, s.Why = "waits", `"`+why+`" hangs on the destination's address`
+	case t == nameless:
+		s.Outcome, s.Why = "waits", `"`+why+`" hangs on who asks`
+	case t == open:
+		s.Outcome, s.Why = "waits", "it hangs on who asks and on the destination's address"
 	}
 	return s
 }

@@ -20,7 +20,7 @@ var (
 	someEntries   = []string{"*", "test", "a.test", ".a.test", "b.a.test", ".b.a.test", ".test", "192.0.2.0/24", "192.0.2.128/25",
 		"192.0.2.1", "2001:db8::/32", "2001:db8::1", "list:names", "list:nets", "list:both"}
 	someClients = []string{"10.0.0.1", "10.0.0.2", "10.1.0.1", "fe80::1"}
-	someFrom    = []string{"10.0.0.0/8", "10.0.0.1", "10.0.0.0/16", "fe80::/10", "list:nets"}
+	someFrom    = []string{"10.0.0.0/8", "10.0.0.1", "10.0.0.0/16", "fe80::/10", "list:nets", "user:ann", "group:sales", "user:bob"}
 	someMethods = []string{"GET", "POST", "CONNECT"}
 	someActions = []string{"allow", "deny"}
 	somePaths   = []string{"/a", "/%61", "/b/../a", "/b", "/b%2fa", ""}
@@ -33,6 +33,20 @@ var (
 	someListen  = []string{"3128", "192.0.2.1", "192.0.2.2:3128"}
 	someSchemes = []string{"http", "https", "tunnel"}
 )
+
+// person is who asks; the last two said nothing, and one of them can be asked.
+type person struct {
+	user   string
+	groups []string
+	may    bool
+}
+
+var somePeople = []person{{"ann", []string{"sales", "all"}, true}, {"bob", nil, true}, {"carol", []string{"sales"}, false}, {"", nil, true}, {"", nil, false}}
+
+func asked(q Request, p person) Request {
+	q.User, q.Groups, q.MayIdentify = p.user, p.groups, p.may
+	return q
+}
 
 func pick[T any](r *rand.Rand, from []T) T { return from[r.IntN(len(from))] }
 
@@ -87,6 +101,7 @@ func randomRequest(r *rand.Rand) Request {
 	q.Method, q.Port = pick(r, someMethods), uint16(80+r.IntN(3))
 	q.Now, _ = time.Parse(time.RFC3339, pick(r, someTimes))
 	q.Listen, _ = netip.ParseAddrPort(pick(r, someListens))
+	q = asked(q, pick(r, somePeople))
 	q.Header = map[string][]string{"X-A": pick(r, someFields), "User-Agent": pick(r, someFields)}
 	if q.Method != "CONNECT" {
 		q.Scheme, q.Path, q.Query = pick(r, someSchemes[:2]), pick(r, somePaths), pick(r, []string{"", "x", "%78", "y"})
@@ -147,6 +162,12 @@ func slow(c Config, q Request) (Action, int) {
 	}
 	any := func(texts []string, addr netip.Addr, host string) bool {
 		for _, text := range texts {
+			kind, name, _ := strings.Cut(text, ":")
+			if kind == "user" && name == q.User || kind == "group" && slices.Contains(q.Groups, name) {
+				return true
+			}
+		}
+		for _, text := range texts {
 			all := []string{text}
 			if l, ok := strings.CutPrefix(text, "list:"); ok {
 				all = append(c.Lists[l].Domains, c.Lists[l].Addresses...)
@@ -165,8 +186,13 @@ func slow(c Config, q Request) (Action, int) {
 		addr, host = q.HostAddr, "not a name"
 	}
 	for i, u := range c.Rules {
-		if !any(u.From, q.Client, "not a name") || !any(u.To, addr, host) ||
-			len(u.NotFrom) > 0 && any(u.NotFrom, q.Client, "not a name") || len(u.NotTo) > 0 && any(u.NotTo, addr, host) ||
+		from, notFrom := any(u.From, q.Client, "not a name"), len(u.NotFrom) > 0 && any(u.NotFrom, q.Client, "not a name")
+		if q.User == "" { // in doubt
+			from = from || u.Action == "deny" && identities(u.From)
+			notFrom = notFrom || u.Action == "allow" && identities(u.NotFrom)
+		}
+		if !from || notFrom || !any(u.To, addr, host) ||
+			len(u.NotTo) > 0 && any(u.NotTo, addr, host) ||
 			len(u.Methods) > 0 && u.Methods[0] != q.Method || len(u.NotMethods) > 0 && u.NotMethods[0] == q.Method ||
 			len(u.Ports) > 0 && !u.Ports[0].Contains(q.Port) || !slowly(u, q) {
 			continue
@@ -180,6 +206,10 @@ func slow(c Config, q Request) (Action, int) {
 		return Allow, -1
 	}
 	return Deny, -1
+}
+
+func identities(texts []string) bool {
+	return slices.ContainsFunc(texts, func(s string) bool { return strings.HasPrefix(s, "user:") || strings.HasPrefix(s, "group:") })
 }
 
 // slowly reports whether the conditions hold that may be in doubt: each gives
@@ -299,6 +329,9 @@ func TestTheEngineDecidesAsThePolicyReads(t *testing.T) {
 	for range 4_000 {
 		c := randomConfig(r)
 		q := at(randomRequest(r), pick(r, someAddresses))
+		if q.User == "" {
+			q.MayIdentify = false // else it may be asked, of which the next test is
+		}
 		v := compile(t, c, nil).Decide(q)
 		if explained, _ := compile(t, c, nil).Explain(q); explained != v {
 			t.Fatalf("%+v\n%+v\ndecides %+v, explains %+v", c, q, v, explained)
@@ -306,6 +339,52 @@ func TestTheEngineDecidesAsThePolicyReads(t *testing.T) {
 		if action, i := slow(c, q); v.Action != action || v.Index != i {
 			t.Fatalf("%+v\n%+v\ndecides %+v, reads as %v by rule %d", c, q, v, action, i)
 		}
+	}
+}
+
+func TestWhoHasNotSaidWhoTheyAreGetsWhatEverybodyGetsOrIsAsked(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 8))
+	settled, challenged, differ := 0, 0, 0
+	for range 6_000 {
+		c := randomConfig(r)
+		e := compile(t, c, nil)
+		q := asked(randomRequest(r), person{"", nil, true})
+		v := e.Decide(q)
+		if v.Challenge && !v.Pending && (v.Action != Deny || v.Index < 0 || !identities(append(c.Rules[v.Index].From, c.Rules[v.Index].NotFrom...))) {
+			t.Fatalf("%+v\n%+v\nchallenge %+v", c, q, v)
+		}
+		seen := map[Action]bool{}
+		for _, addr := range someAddresses {
+			nobody := e.Decide(at(q, addr))
+			if v.Challenge && !v.Pending && nobody.Action == Allow {
+				t.Fatalf("%+v\n%+v\nis asked, and would be allowed at %s: %+v", c, q, addr, nobody)
+			}
+			for _, p := range somePeople[:3] {
+				known := e.Decide(asked(at(q, addr), p))
+				if known.Challenge || known.Pending {
+					t.Fatalf("%+v is known: %+v", p, known)
+				}
+				seen[known.Action] = true
+				if !nobody.Challenge && known.Action != nobody.Action {
+					t.Fatalf("%+v\n%+v\nat %s nobody gets %+v, %+v gets %+v", c, q, addr, nobody, p, known)
+				}
+				if !v.Challenge && !v.Pending && known.Action != v.Action {
+					t.Fatalf("%+v\n%+v\nnobody gets %+v, %+v at %s gets %+v", c, q, v, p, addr, known)
+				}
+			}
+		}
+		switch {
+		case v.Challenge && !v.Pending:
+			challenged++
+			if len(seen) == 2 {
+				differ++
+			}
+		case !v.Pending:
+			settled++
+		}
+	}
+	if settled < 1000 || challenged < 200 || differ < 50 {
+		t.Errorf("%d settled, %d asked, of which %d could go either way: too few to tell", settled, challenged, differ)
 	}
 }
 

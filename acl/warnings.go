@@ -75,7 +75,7 @@ type scope struct {
 
 type place struct {
 	any     bool
-	lists   []string
+	lists   []string // and identities: what is known by its name alone
 	entries []entry
 	set     set
 }
@@ -95,7 +95,7 @@ func scopeOf(r RuleConfig) scope {
 			s.texts[key] = fmt.Sprintf("%q", value)
 		}
 	}
-	s.doubtful = len(s.texts) > 0
+	s.doubtful = len(s.texts) > 0 || r.namesIdentities()
 	return s
 }
 
@@ -105,7 +105,7 @@ func (p *place) read(texts []string) bool {
 		switch {
 		case text == "*":
 			p.any = true
-		case strings.HasPrefix(text, "list:"):
+		case strings.HasPrefix(text, "list:"), strings.HasPrefix(text, User+":"), strings.HasPrefix(text, Group+":"):
 			p.lists = append(p.lists, text)
 		default:
 			e, bad := parseEntry(text)

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strconv"
 
+	"fwdproxy/auth"
 	"fwdproxy/internal/problem"
 	"fwdproxy/tunnel"
 )
@@ -13,13 +14,15 @@ import (
 type Config struct {
 	// Listen is the addresses that clients set as their HTTP proxy, as "address:port".
 	Listen []string `toml:"listen"`
+	// Auth is how clients say who they are.
+	Auth auth.Config `toml:"auth"`
 	// Tunnel is what CONNECT may do.
 	Tunnel tunnel.Config `toml:"tunnel"`
 }
 
 // DefaultConfig returns an empty section's values: loopback only.
 func DefaultConfig() Config {
-	return Config{Listen: []string{"127.0.0.1:3128"}, Tunnel: tunnel.DefaultConfig()}
+	return Config{Listen: []string{"127.0.0.1:3128"}, Auth: auth.DefaultConfig(), Tunnel: tunnel.DefaultConfig()}
 }
 
 // Validate reports every problem of the section.
@@ -34,6 +37,7 @@ func (c Config) Validate() problem.List {
 	if len(c.Listen) == 0 {
 		p.Add("forward.listen", "write for example [\"127.0.0.1:3128\"]", "no address to listen on")
 	}
+	p = append(p, c.Auth.Validate()...)
 	return append(p, c.Tunnel.Validate()...)
 }
 

@@ -22,6 +22,9 @@ type Case struct {
 	Name string `toml:"name"`
 	// From is the client's address; "127.0.0.1" when left out.
 	From string `toml:"from"`
+	// User is who asks, with the groups that the policy's files say; nobody when
+	// left out.
+	User string `toml:"user"`
 	// Method is the request method; "GET" when left out.
 	Method string `toml:"method"`
 	// URL is what is asked for; host:port for CONNECT.
@@ -35,7 +38,7 @@ type Case struct {
 	Listen string `toml:"listen"`
 	// Address is what the host's name resolves to, which a test does not ask for.
 	Address string `toml:"address"`
-	// Want is "allow" or "deny".
+	// Want is "allow", "deny" or "challenge" (407: the client is asked who it is).
 	Want string `toml:"want"`
 	// Rule is the name of the rule that must decide; any when left out.
 	Rule string `toml:"rule"`
@@ -85,8 +88,8 @@ func (c *Cases) validate() problem.List {
 		if one.URL == "" {
 			out.Add(key+".url", `write url = "http://host/path", or "host:443" with method = "CONNECT"`, "the case has no URL")
 		}
-		if one.Want != "allow" && one.Want != "deny" {
-			out.Add(key+".want", `write "allow" or "deny"`, "%q is not what a case can want", one.Want)
+		if one.Want != "allow" && one.Want != "deny" && one.Want != "challenge" {
+			out.Add(key+".want", `write "allow", "deny" or "challenge"`, "%q is not what a case can want", one.Want)
 		}
 	}
 	return out

@@ -19,6 +19,7 @@ import (
 	"strings"
 
 	"fwdproxy/acl"
+	"fwdproxy/auth"
 	"fwdproxy/internal/problem"
 )
 
@@ -30,11 +31,12 @@ const DefaultFile = "policy.toml"
 type Policy struct {
 	Config        Config
 	ACL           *acl.Engine
+	Auth          *auth.Directory // who can say who they are; nil where nobody can
 	Warnings      problem.List
 	File          string   // as the user named it; "" for the embedded default
 	UpstreamFiles string   // a digest of the files that [upstream] names
 	Digest        string   // of the file's and its lists' content, hexadecimal
-	Lists         []string // the files of lists, and those that [upstream] names
+	Lists         []string // the files of lists, and those that [upstream] and [forward.auth] name
 }
 
 // Source returns what the policy was read from, for people.
@@ -133,6 +135,8 @@ func compile(text, dir string) (*Policy, problem.List) {
 	problems = append(problems, onlyNew(problems, append(p.Config.Validate(), more...))...)
 	upstreamFiles, more := p.upstreamFiles()
 	problems = append(problems, onlyNew(problems, more)...)
+	more, warnings := p.identities()
+	problems = append(problems, onlyNew(problems, more)...)
 	locate(problems, lines)
 	if len(problems) > 0 {
 		return nil, problems
@@ -140,7 +144,10 @@ func compile(text, dir string) (*Policy, problem.List) {
 	p.ACL = engine
 	p.UpstreamFiles = upstreamFiles
 	io.WriteString(sum, upstreamFiles)
-	p.Warnings = append(p.Config.ACL.Warnings(), p.Config.Cache.Warnings()...)
+	if p.Auth != nil {
+		io.WriteString(sum, p.Auth.Digest())
+	}
+	p.Warnings = append(append(p.Config.ACL.Warnings(), p.Config.Cache.Warnings()...), warnings...)
 	locate(p.Warnings, lines)
 	p.Digest = hex.EncodeToString(sum.Sum(nil))
 	return p, nil
@@ -216,6 +223,8 @@ func (p *Policy) resolvePaths(dir string) {
 		p.Lists = append(p.Lists, files...)
 	}
 	slices.Sort(p.Lists)
+	who := &p.Config.Forward.Auth
+	who.Htpasswd, who.Tokens, who.Groups = rel(who.Htpasswd), rel(who.Tokens), rel(who.Groups)
 	p.Config.Upstream.CAFile = rel(p.Config.Upstream.CAFile)
 	for i := range p.Config.Upstream.Parents {
 		parent := &p.Config.Upstream.Parents[i]

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"fwdproxy/acl"
+	"fwdproxy/auth"
 	"fwdproxy/cache"
 	"fwdproxy/cache/store"
 	"fwdproxy/internal/edge"
@@ -31,9 +32,11 @@ type explanation struct {
 	Method    string             `json:"method"`
 	URL       string             `json:"url"`
 	From      string             `json:"from"`
+	User      string             `json:"user,omitempty"`
+	Groups    []string           `json:"groups,omitempty"`
 	Policy    string             `json:"policy"`
 	Digest    string             `json:"policy_sha256"`
-	Verdict   string             `json:"verdict"` // allow, deny, or "pending" where the address decides
+	Verdict   string             `json:"verdict"` // allow, deny, "pending" where the address decides, or "challenge" where it hangs on who asks
 	Rule      string             `json:"rule"`
 	Reason    string             `json:"reason,omitempty"`
 	Rules     []acl.Step         `json:"rules"` // each that was considered, in order
@@ -44,6 +47,9 @@ type explanation struct {
 	Offline   bool               `json:"offline,omitempty"` // no proxy was running; the cache is empty
 }
 
+// verdictChallenge is a refusal with 407: the client is asked who it is.
+const verdictChallenge = "challenge"
+
 // addressVerdict is the decision about one address that the host has.
 type addressVerdict struct {
 	Address string `json:"address"`
@@ -53,7 +59,7 @@ type addressVerdict struct {
 }
 
 func explainCommand() *cobra.Command {
-	var file, from, method, listen, at string
+	var file, from, user, method, listen, at string
 	var fields []string
 	var offline, asReverse bool
 	cmd := &cobra.Command{
@@ -71,7 +77,7 @@ file is asked alone, with an empty cache. For a tunnel write host:port with
 			if err != nil {
 				return err
 			}
-			q := url.Values{"url": {args[0]}, "from": {from}, "method": {method}, "listen": {listen}, "at": {at}, "header": fields}
+			q := url.Values{"url": {args[0]}, "from": {from}, "user": {user}, "method": {method}, "listen": {listen}, "at": {at}, "header": fields}
 			var ex explanation
 			if !offline {
 				err = adminCall(p, http.MethodGet, "/api/explain", q, &ex)
@@ -88,6 +94,7 @@ file is asked alone, with an empty cache. For a tunnel write host:port with
 	}
 	policyFlag(cmd, &file)
 	cmd.Flags().StringVar(&from, "from", "127.0.0.1", "client `address` that asks")
+	cmd.Flags().StringVar(&user, "user", "", "`name` of the user who asks, as in the files of [forward.auth] (default nobody)")
 	cmd.Flags().StringVarP(&method, "method", "X", http.MethodGet, "request `method`")
 	cmd.Flags().StringArrayVarP(&fields, "header", "H", nil, "request `field` as \"Name: value\"; may be given several times")
 	cmd.Flags().StringVar(&listen, "listen", "", "`address` that the client connects to (default the first that the proxy listens on)")
@@ -135,7 +142,7 @@ func (e *engine) explain(ctx context.Context, q url.Values) (explanation, error)
 	if err != nil {
 		return explanation{}, err
 	}
-	ex := explanation{Method: r.Method, From: r.Client.String(), Policy: l.policy.Source(), Digest: l.policy.Digest, URL: t.HostPort()}
+	ex := explanation{Method: r.Method, From: r.Client.String(), User: r.User, Groups: r.Groups, Policy: l.policy.Source(), Digest: l.policy.Digest, URL: t.HostPort()}
 	if u != nil {
 		ex.URL = u.String()
 	}
@@ -209,11 +216,29 @@ func (e *engine) question(l *live, q url.Values) (target.Target, *url.URL, acl.R
 	} else if _, err := netip.ParseAddrPort(listen); listen != "" && err != nil {
 		return fail(fmt.Errorf("listen: %q is not an address with a port", listen))
 	}
+	who, err := l.who(q.Get("user"))
+	if err != nil {
+		return fail(err)
+	}
+	question = l.door.As(question, who)
 	question.Listen, _ = netip.ParseAddrPort(listen)
 	if e.mode == modeReverse && question.Listen.IsValid() {
 		question.Port = question.Listen.Port()
 	}
 	return t, u, question, nil
+}
+
+// who returns the user of that name with its groups, nobody for "".
+func (l *live) who(user string) (auth.Identity, error) {
+	switch {
+	case user == "":
+		return auth.Identity{}, nil
+	case l.door.Auth == nil:
+		return auth.Identity{}, fmt.Errorf("user: nobody can say who they are: the policy has no [forward.auth], or this is the reverse side")
+	case !l.policy.Auth.Knows(user):
+		return auth.Identity{}, fmt.Errorf("user: there is no user %q in the files of [forward.auth]", user)
+	}
+	return l.policy.Auth.Identity(user), nil
 }
 
 // explainTarget reads what the user typed as the front door would read it.
@@ -248,6 +273,9 @@ func (ex *explanation) judge(j edge.Judgement) {
 		if f.Rule != j.Verdict.Rule {
 			ex.Reason = f.Details // not a rule's own
 		}
+		if f.HTTPStatus() == http.StatusProxyAuthRequired {
+			ex.Verdict = verdictChallenge
+		}
 	} else if j.Verdict.Pending {
 		ex.Verdict = "pending"
 	}
@@ -274,6 +302,9 @@ func verdictOn(address string, v acl.Verdict, err error) addressVerdict {
 	if err != nil {
 		f := fault.From(err)
 		av.Verdict, av.Rule, av.Reason = acl.Deny.String(), f.Rule, f.Details
+		if f.HTTPStatus() == http.StatusProxyAuthRequired {
+			av.Verdict = verdictChallenge
+		}
 	}
 	return av
 }
@@ -284,6 +315,9 @@ func (ex explanation) print(w io.Writer, asked *policy.Policy) {
 		fmt.Fprintf(w, "%-10s %s\n", name, fmt.Sprintf(format, args...))
 	}
 	line("request", "%s %s from %s", ex.Method, ex.URL, ex.From)
+	if ex.User != "" {
+		line("user", "%s%s", ex.User, because(strings.Join(ex.Groups, ", ")))
+	}
 	line("policy", "%s", ex.Policy)
 	for _, r := range ex.Rules {
 		line("rule", "%q (%s): %s", r.Rule, r.Action, r.Outcome+because(r.Why))

@@ -15,6 +15,7 @@ import (
 
 	"fwdproxy/accesslog"
 	"fwdproxy/acl"
+	"fwdproxy/auth"
 	"fwdproxy/cache"
 	"fwdproxy/forward"
 	"fwdproxy/internal/edge"
@@ -95,6 +96,13 @@ func (e *engine) build(p *policy.Policy, old *live) (*live, error) {
 		}
 		l.reverse = &reverse.Settings{Door: l.door, Sites: reverse.NewSites(c.Reverse.Sites)}
 	default:
+		if p.Auth != nil {
+			var was *auth.Checker
+			if old != nil {
+				was = old.door.Auth
+			}
+			l.door.Auth = auth.New(c.Forward.Auth, p.Auth, was)
+		}
 		l.door.Guard = e.guard(p.ACL)
 		l.forward = &forward.Settings{Door: l.door, Dial: l.upstream.Dial}
 	}
@@ -219,7 +227,7 @@ func difference(a, b *policy.Policy) []string {
 		}
 	}
 	if len(out) == 0 {
-		out = append(out, "list files or comments")
+		out = append(out, "files that the policy names, or comments")
 	}
 	return out
 }

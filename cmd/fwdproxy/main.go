@@ -57,7 +57,7 @@ Without a command it serves. The policy is the file named with --policy, else
 	}
 	root.SetVersionTemplate("fwdproxy {{.Version}}\n")
 	root.Flags().AddFlagSet(serve.Flags())
-	root.AddCommand(serve, checkCommand(), explainCommand(), testCommand(), purgeCommand(), reloadCommand(), versionCommand())
+	root.AddCommand(serve, checkCommand(), explainCommand(), testCommand(), purgeCommand(), passwdCommand(), reloadCommand(), versionCommand())
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see %s --help", err, c.CommandPath())

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -30,7 +31,7 @@ verdict than it wants. A file of cases:
   policy = "policy.toml"             # seen from this file
   [[case]]
   name = "no social media at noon"
-  from = "10.20.0.7"                 # method, header, listen as well
+  from = "10.20.0.7"                 # user, method, header, listen as well
   url = "http://www.facebook.com/"
   at = "2026-01-07T12:00:00+01:00"
   address = "203.0.113.9"            # what the name resolves to
@@ -85,7 +86,9 @@ func testFile(w io.Writer, file, mode string) (ok bool, err error) {
 		if err != nil {
 			return false, fmt.Errorf("line %d: %w", c.Line(), err)
 		}
-		reached[got.rule], reached[got.shadow] = true, true
+		if got.verdict != verdictChallenge { // which only asks
+			reached[got.rule], reached[got.shadow] = true, true
+		}
 		if differs := got.differs(c); differs != "" {
 			failures++
 			got.report(w, file, i, c, differs)
@@ -119,7 +122,7 @@ func (e *engine) try(c policy.Case) (tried, error) {
 		fields = append(fields, name+": "+value)
 	}
 	slices.Sort(fields)
-	t, _, r, err := e.question(l, url.Values{"url": {c.URL}, "from": {c.From}, "method": {c.Method}, "at": {c.At}, "listen": {c.Listen}, "header": fields})
+	t, _, r, err := e.question(l, url.Values{"url": {c.URL}, "from": {c.From}, "user": {c.User}, "method": {c.Method}, "at": {c.At}, "listen": {c.Listen}, "header": fields})
 	if err != nil {
 		return tried{}, err
 	}
@@ -139,7 +142,11 @@ func (e *engine) try(c policy.Case) (tried, error) {
 	_, got.steps = l.policy.ACL.Explain(r)
 	switch {
 	case refusal != nil:
-		got.verdict, got.rule = acl.Deny.String(), fault.From(refusal).Rule
+		f := fault.From(refusal)
+		got.verdict, got.rule = acl.Deny.String(), f.Rule
+		if f.HTTPStatus() == http.StatusProxyAuthRequired {
+			got.verdict = verdictChallenge
+		}
 	case v.Pending:
 		got.verdict = "pending"
 	}
@@ -151,6 +158,8 @@ func (g tried) differs(c policy.Case) string {
 	switch {
 	case g.verdict == "pending":
 		return fmt.Sprintf("wants %s, and that hangs on the destination's address, by rule %q; give the case an \"address\"", c.Want, g.rule)
+	case g.verdict == verdictChallenge && c.Want != g.verdict:
+		return fmt.Sprintf("wants %s, and is asked who it is (407), by rule %q; give the case a \"user\", or want \"challenge\"", c.Want, g.rule)
 	case g.verdict != c.Want:
 		return fmt.Sprintf("wants %s, gets %s by rule %q", c.Want, g.verdict, g.rule)
 	case c.Rule != "" && c.Rule != g.rule:

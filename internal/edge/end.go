@@ -62,6 +62,9 @@ func (x *Exchange) noteVerdict(v acl.Verdict) {
 	if v.Shadow.Rule != "" {
 		x.rec.Shadow, x.rec.ShadowVerdict = v.Shadow.Rule, v.Shadow.Action.String()
 	}
+	if x.w.status == http.StatusProxyAuthRequired && v.Challenge {
+		return // a rule that only asked decided nothing
+	}
 	if !v.Pending || x.rec.Tag == accesslog.TagDenied {
 		x.door.ACL.Count(v, x.start)
 	}

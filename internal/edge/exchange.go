@@ -25,6 +25,7 @@ import (
 
 	"fwdproxy/accesslog"
 	"fwdproxy/acl"
+	"fwdproxy/auth"
 	"fwdproxy/cache"
 	"fwdproxy/internal/fault"
 	"fwdproxy/internal/header"
@@ -46,6 +47,7 @@ type Door struct {
 	// Unresolved says that a parent proxy looks names up, so that addresses that
 	// nobody here knows may be used where no rule hangs on them.
 	Unresolved bool
+	Auth       *auth.Checker           // tells who asks; nil where nobody can say it
 	Tunnels    *Tunnels                // shared by all doors
 	Tunnel     tunnel.Config           // what CONNECT may do; its times hold for WebSockets too
 	Log        func(*accesslog.Record) // called once for each exchange
@@ -60,6 +62,7 @@ type Exchange struct {
 	start   time.Time
 	rec     accesslog.Record
 	target  target.Target // as Decide was asked about it
+	who     auth.Identity // of this request, whatever came before it on the connection
 	hop     hop.Hop
 	outcome cache.Outcome
 	reqBody *requestBody
@@ -145,7 +148,10 @@ func unknownExpectation(s string) bool { return !strings.EqualFold(s, "100-conti
 // decided for each address before it is used.
 func (x *Exchange) Decide(t target.Target) error {
 	x.target = t
-	j := x.door.Judge(Question(x.r, t, x.start))
+	if err := x.identify(); err != nil {
+		return err
+	}
+	j := x.door.Judge(x.question(t))
 	x.verdict.Store(&j.Verdict)
 	if j.Err != nil {
 		return j.Err
@@ -156,6 +162,20 @@ func (x *Exchange) Decide(t target.Target) error {
 		return err
 	}
 	return nil
+}
+
+// identify finds out who asks (RFC 9110, Section 11.7.2).
+func (x *Exchange) identify() (err error) {
+	if x.door.Auth == nil {
+		return nil
+	}
+	x.who, err = x.door.Auth.Check(x.r.Header["Proxy-Authorization"], x.rec.Client.Addr(), x.start)
+	x.rec.User = x.who.User
+	return err
+}
+
+func (x *Exchange) question(t target.Target) acl.Request {
+	return x.door.As(Question(x.r, t, x.start), x.who)
 }
 
 // UsePool sends the request to the pool called name instead of to the origin

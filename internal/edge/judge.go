@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"fwdproxy/acl"
+	"fwdproxy/auth"
 	"fwdproxy/internal/fault"
 	"fwdproxy/internal/hop"
 	"fwdproxy/internal/target"
@@ -44,6 +45,13 @@ func Question(r *http.Request, t target.Target, now time.Time) acl.Request {
 	return q
 }
 
+// As puts who asks into the question; nobody is asked to say it where the door
+// knows no way to.
+func (d *Door) As(q acl.Request, who auth.Identity) acl.Request {
+	q.User, q.Groups, q.MayIdentify = who.User, who.Groups, d.Auth != nil
+	return q
+}
+
 // ListenAddr returns the address that the request's client connected to; the
 // zero AddrPort when it is not known.
 func ListenAddr(r *http.Request) netip.AddrPort {
@@ -61,12 +69,15 @@ func ListenAddr(r *http.Request) netip.AddrPort {
 // host is one.
 func (d *Door) Judge(q acl.Request) Judgement {
 	v := d.ACL.Decide(q)
-	if v.Action != acl.Allow && (!v.Pending || d.Mode == modeReverse) {
-		return Judgement{Verdict: v, Err: denied(v, &q)}
+	if v.Action != acl.Allow && !v.Challenge && (!v.Pending || d.Mode == modeReverse) {
+		return Judgement{Verdict: v, Err: d.denied(v, &q)}
 	}
-	if q.Method == http.MethodConnect && !d.Tunnel.Allows(q.Port) {
-		return Judgement{Verdict: v, Err: &fault.Error{Kind: fault.RequestDenied, Rule: "forward.tunnel.ports",
-			Details: "CONNECT to port " + strconv.Itoa(int(q.Port)) + " is not allowed"}}
+	// What nobody may do, nobody is asked for credentials for.
+	if err := d.never(&q); err != nil {
+		return Judgement{Verdict: v, Err: err}
+	}
+	if v.Challenge && !v.Pending {
+		return Judgement{Verdict: v, Err: d.denied(v, &q)}
 	}
 	j := Judgement{Verdict: v, Address: func(a netip.AddrPort) (acl.Verdict, error) {
 		if a == hop.Unknown {
@@ -84,7 +95,7 @@ func (d *Door) Judge(q acl.Request) Judgement {
 		q.Addr = a.Addr().Unmap()
 		v := d.ACL.Decide(q)
 		if v.Pending || v.Action != acl.Allow {
-			return v, denied(v, &q)
+			return v, d.denied(v, &q)
 		}
 		return v, nil
 	}}
@@ -94,17 +105,32 @@ func (d *Door) Judge(q acl.Request) Judgement {
 	return j
 }
 
+// never returns the refusal of what no rule can allow, as far as that is known.
+func (d *Door) never(q *acl.Request) error {
+	if q.Method == http.MethodConnect && !d.Tunnel.Allows(q.Port) {
+		return &fault.Error{Kind: fault.RequestDenied, Rule: "forward.tunnel.ports",
+			Details: "CONNECT to port " + strconv.Itoa(int(q.Port)) + " is not allowed"}
+	}
+	if q.HostAddr.IsValid() && d.Guard != nil {
+		return d.Guard(netip.AddrPortFrom(q.HostAddr, q.Port))
+	}
+	return nil
+}
+
 // unknown decides where only a parent proxy learns the address: what hangs on
 // it stays refused, and everything where no such parent is in the policy.
 func (d *Door) unknown(v acl.Verdict, q *acl.Request) error {
 	if v.Pending || !d.Unresolved {
-		return denied(v, q)
+		return d.denied(v, q)
 	}
 	return nil
 }
 
 // denied returns the refusal that the verdict's rule wants.
-func denied(v acl.Verdict, q *acl.Request) error {
+func (d *Door) denied(v acl.Verdict, q *acl.Request) error {
+	if v.Challenge && d.Auth != nil {
+		return d.Auth.Required(v.Rule)
+	}
 	f := &fault.Error{Kind: fault.RequestDenied, Rule: v.Rule, Details: "the proxy's policy does not allow it"}
 	a := v.Answer
 	if a == nil {

@@ -63,7 +63,7 @@ func (x *Exchange) judgeHello(h tunnel.Hello) error {
 // judgeName asks the rules about the server name as if it had been the host of
 // the CONNECT, at the address that was dialled.
 func (x *Exchange) judgeName(name string) error {
-	j := x.door.Judge(Question(x.r, target.Target{Host: name, Port: x.target.Port}, x.start))
+	j := x.door.Judge(x.question(target.Target{Host: name, Port: x.target.Port}))
 	if j.Err != nil {
 		return j.Err
 	}

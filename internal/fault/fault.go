@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"os"
 	"syscall"
+	"time"
 )
 
 // Kind is a proxy error type of RFC 9209, Section 2.3.
@@ -89,7 +90,11 @@ type Error struct {
 	Rule     string // the policy rule that refused, when one did
 	Location string // where a client is sent instead, an absolute URL; "" for nowhere
 	Details  string // one sentence for the client; no internal addresses, no secrets
-	Err      error  // the cause, for the log alone
+
+	Challenge  []string      // values of Proxy-Authenticate (RFC 9110, Section 11.7.1), with 407 alone
+	RetryAfter time.Duration // when to try again (RFC 9110, Section 10.2.3), 0 for nothing; told in whole seconds
+
+	Err error // the cause, for the log alone
 }
 
 // New returns an Error whose cause is for the log and whose details are for

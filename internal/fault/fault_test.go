@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 func TestEachFailureOfANextHopHasItsKindAndStatus_RFC9209_2_3(t *testing.T) {
@@ -83,5 +84,24 @@ func TestHTMLOnlyForThoseWhoAskForIt_RFC9110_12_5_1(t *testing.T) {
 func TestProxyStatusDetailsAreAnSFString_RFC9651_3_3_3(t *testing.T) {
 	if got, want := sfString("a\"b\\c\r\né"), `"a\"b\\c???"`; got != want {
 		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+func TestAChallengeAndTheTimeToWaitAreFields_RFC9110_11_7_1_And_10_2_3(t *testing.T) {
+	e := &Error{Kind: RequestDenied, Status: 407, Challenge: []string{`Basic realm="a"`, `Bearer realm="a"`}, RetryAfter: 1001 * time.Millisecond}
+	page := Render(e, "fwdproxy", nil, "id")
+	if got := strings.Join(page.Header["Proxy-Authenticate"], ", "); got != `Basic realm="a", Bearer realm="a"` {
+		t.Error(got)
+	}
+	if got := page.Header.Get("Retry-After"); got != "2" {
+		t.Errorf("Retry-After %s: who tries that soon is too early", got)
+	}
+	page.Header["Proxy-Authenticate"][0] = "changed"
+	if e.Challenge[0] == "changed" {
+		t.Error("whoever writes the page can change the challenge of others")
+	}
+	plain := Render(&Error{Kind: RequestDenied}, "fwdproxy", nil, "id").Header
+	if plain["Proxy-Authenticate"] != nil || plain["Retry-After"] != nil {
+		t.Errorf("%v", plain)
 	}
 }

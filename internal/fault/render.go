@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"html/template"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -54,6 +56,12 @@ func Render(e *Error, name string, accept []string, requestID string) Page {
 	p.Header.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
 	if e.Location != "" {
 		p.Header.Set("Location", e.Location)
+	}
+	if len(e.Challenge) > 0 {
+		p.Header["Proxy-Authenticate"] = slices.Clone(e.Challenge)
+	}
+	if e.RetryAfter > 0 {
+		p.Header.Set("Retry-After", strconv.FormatInt(int64((e.RetryAfter+time.Second-1)/time.Second), 10))
 	}
 	p.Header.Set("Proxy-Status", e.ProxyStatus(name))
 	return p
