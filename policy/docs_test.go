@@ -133,6 +133,8 @@ func documentedKeys(t *testing.T) []documented {
 			switch {
 			case isTable(f.Type):
 				tables = append(tables, table{full, text, v.Field(i)})
+			case f.Type.Kind() == reflect.Pointer && isTable(f.Type.Elem()):
+				tables = append(tables, table{full, text, reflect.New(f.Type.Elem()).Elem()})
 			case f.Type.Kind() == reflect.Slice && isTable(f.Type.Elem()):
 				tables = append(tables, table{full + "[]", text, reflect.New(f.Type.Elem()).Elem()})
 			case f.Type.Kind() == reflect.Map && isTable(f.Type.Elem()):

@@ -24,6 +24,7 @@ import (
 	"fwdproxy/internal/hop"
 	"fwdproxy/internal/target"
 	"fwdproxy/policy"
+	"fwdproxy/reverse"
 )
 
 // explanation is what the proxy would do with a request, by the code that
@@ -152,15 +153,16 @@ func (e *engine) explain(ctx context.Context, q url.Values) (explanation, error)
 	if j.Err != nil {
 		return ex, nil
 	}
+	fields := http.Header(r.Header)
 	h := &hop.Hop{Permit: func(a netip.AddrPort) error { _, err := j.Address(a); return err }}
 	if e.mode == modeReverse {
-		if site, ok := l.reverse.Sites.Find(t.Host, u.EscapedPath()); ok {
-			ex.NextHop = "pool " + site.Pool
-			h.Pool = site.Pool
-		} else {
-			ex.NextHop = "none: no site has this host and path"
+		asked := reverse.Asked{Scheme: t.Scheme, Host: t.Host, Path: u.EscapedPath(), Query: u.RawQuery, Method: r.Method, Header: r.Header}
+		site := l.reverse.Sites.Find(asked)
+		if ex.NextHop = site.Describe(asked); site == nil || site.Pool == "" {
 			return ex, nil
 		}
+		h.Pool = site.Pool
+		fields = site.Fields(asked, r.Client, t.Authority())
 	} else {
 		ways, resolves := l.upstream.Route(t)
 		ex.NextHop = strings.Join(ways, ", else ")
@@ -172,7 +174,7 @@ func (e *engine) explain(ctx context.Context, q url.Values) (explanation, error)
 		}
 	}
 	if u != nil {
-		req := (&http.Request{Method: r.Method, URL: u, Host: u.Host, Header: r.Header}).WithContext(hop.With(ctx, h))
+		req := (&http.Request{Method: r.Method, URL: u, Host: u.Host, Header: fields}).WithContext(hop.With(ctx, h))
 		c := l.cache.Explain(req, time.Now())
 		ex.Cache = &c
 	}

@@ -41,6 +41,7 @@ type engine struct {
 	mode    string // "forward" or "reverse"
 	cache   *cache.Cache
 	tunnels *edge.Tunnels
+	mirrors *reverse.Mirrors
 	own     ownAddrs
 	metrics *accesslog.Metrics
 	log     *slog.Logger
@@ -94,7 +95,7 @@ func (e *engine) build(p *policy.Policy, old *live) (*live, error) {
 		if len(c.Reverse.Sites) == 0 {
 			return nil, fmt.Errorf("%s: --reverse needs at least one [[reverse.site]] and its [[pool]]; see docs/policy.md", p.Source())
 		}
-		l.reverse = &reverse.Settings{Door: l.door, Sites: reverse.NewSites(c.Reverse.Sites)}
+		l.reverse = &reverse.Settings{Door: l.door, Sites: reverse.NewSites(c.Reverse.Sites), Mirrors: e.mirrors}
 	default:
 		if p.Auth != nil {
 			var was *auth.Checker

@@ -113,6 +113,7 @@ func start(mode string, p *policy.Policy, stdout, stderr io.Writer) (*server, er
 			mode:    mode,
 			cache:   stored.cache,
 			tunnels: edge.NewTunnels(),
+			mirrors: reverse.NewMirrors(),
 			access:  access,
 			stdout:  stdout,
 			stderr:  stderr,
@@ -228,6 +229,7 @@ func (s *server) registerGauges(memory *store.Memory) {
 	gauge("fwdproxy_cache_entries", "Entries in the memory cache: responses and their segments.", func() float64 { return float64(memory.Stats().Entries) })
 	gauge("fwdproxy_cache_bytes", "Bytes that the memory cache has allocated for entries.", func() float64 { return float64(memory.Stats().Bytes) })
 	registerMemory(s.registry, memory)
+	registerMirrors(s.registry, s.mirrors)
 	gauge("fwdproxy_policy_loaded_timestamp_seconds", "When the policy in force was loaded.", func() float64 { return float64(s.current.Load().loaded.Unix()) })
 	s.registry.MustRegister(ruleMetrics(func() *acl.Engine { return s.current.Load().policy.ACL }))
 	s.registry.MustRegister(parentGauge(func() []upstream.ParentState { return s.current.Load().upstream.Parents() }))

@@ -179,8 +179,9 @@ func (x *Exchange) question(t target.Target) acl.Request {
 }
 
 // UsePool sends the request to the pool called name instead of to the origin
-// that its URL names.
-func (x *Exchange) UsePool(name string) { x.hop.Pool = name }
+// that its URL names. The pool is asked for path, escaped and with the query,
+// unless that is "".
+func (x *Exchange) UsePool(name, path string) { x.hop.Pool, x.hop.Path = name, path }
 
 // LogURL sets the URL in the log's form: the canonical one.
 func (x *Exchange) LogURL(s string) { x.rec.URL = s }
