@@ -23,7 +23,7 @@ const module = "fwdproxy"
 const layers = `
 	. internal/fault internal/header internal/hop internal/problem internal/target internal/unit
 	acl auth tunnel cache/store
-	cache upstream accesslog
+	cache compress upstream accesslog
 	internal/edge
 	http1 forward reverse admin
 	policy
@@ -57,7 +57,10 @@ const importers = `
 	github.com/rogpeppe/go-internal         tests
 	golang.org/x/crypto                     auth cmd/fwdproxy/passwd.go
 	golang.org/x/term                       cmd/fwdproxy/passwd.go
+	github.com/andybalholm/brotli           compress
+	github.com/klauspost/compress           compress
 	golang.org/x/net                        all
+	golang.org/x/sys                        cache/store/disk_million_linux_test.go
 	golang.org/x/sync                       all
 	golang.org/x/time                       all
 `

@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"strings"
 
+	"fwdproxy/compress"
 	"fwdproxy/internal/problem"
 	"fwdproxy/internal/target"
 )
@@ -15,11 +16,13 @@ type Config struct {
 	// Sites say what becomes of a request: the most exact host first, then the longest
 	// path, then the first in the file whose other conditions hold.
 	Sites []SiteConfig `toml:"site"`
+	// Compress says how answers are encoded for sites that ask for it.
+	Compress compress.Config `toml:"compress"`
 }
 
 // DefaultConfig returns an empty section's values.
 func DefaultConfig() Config {
-	return Config{Listen: []string{"127.0.0.1:8080"}}
+	return Config{Listen: []string{"127.0.0.1:8080"}, Compress: compress.DefaultConfig()}
 }
 
 // Validate reports every problem of the section; pools are the names that
@@ -37,7 +40,7 @@ func (c Config) Validate(pools []string) problem.List {
 		check.hosts(i, s, taken)
 		p = append(p, check.List...)
 	}
-	return p
+	return append(p, c.Compress.Validate()...)
 }
 
 // hosts checks the names of site i; taken holds which site has all requests

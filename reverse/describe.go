@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+
+	"fwdproxy/compress"
 )
 
 // Describe says for people what becomes of a request that the site was found
@@ -57,11 +59,14 @@ func (s *Site) splitBy() string {
 	return s.SplitBy
 }
 
-// Fields returns what the pool, and so the cache's key, gets of a request's
-// fields.
-func (s *Site) Fields(a Asked, client netip.Addr, authority string) http.Header {
-	h := a.Header.Clone()
-	forwarded(h, client, authority, a.Scheme)
-	choice{pool: s.Pool}.mark(h, s)
-	return h
+// Fields returns what the pool of a site, and so the cache's key, gets of a
+// request's fields.
+func (s *Settings) Fields(site *Site, a Asked, client netip.Addr, authority string) http.Header {
+	r := &http.Request{Method: a.Method, Header: a.Header.Clone()}
+	forwarded(r.Header, client, authority, a.Scheme)
+	choice{pool: site.Pool}.mark(r.Header, site)
+	if site.Compress {
+		compress.Prepare(r, s.Encodings)
+	}
+	return r.Header
 }

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"fwdproxy/compress"
 	"fwdproxy/internal/edge"
 	"fwdproxy/internal/fault"
 	"fwdproxy/internal/target"
@@ -22,7 +23,9 @@ type Settings struct {
 	Door    *edge.Door
 	Sites   *Sites
 	Mirrors *Mirrors
-	Roll    func() float64 // a number in [0, 1) by chance; nil is the usual source
+	// Encodings are the content codings of sites with compress, the best first.
+	Encodings []string
+	Roll      func() float64 // a number in [0, 1) by chance; nil is the usual source
 }
 
 func (s *Settings) roll() float64 {
@@ -107,6 +110,9 @@ func (s *Settings) pass(x *edge.Exchange, out, in *http.Request, site *Site, ask
 		return nil
 	}
 	again := s.mirror(site, out, path)
+	if site.Compress {
+		x.Encode(compress.Prepare(out, s.Encodings))
+	}
 	res := x.RoundTrip(out)
 	choice.remember(res, site, asked.Scheme)
 	x.Respond(res)

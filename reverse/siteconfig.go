@@ -41,6 +41,9 @@ type SiteConfig struct {
 	// its first group, "${name}" one with a name. The query stays. Rules, the cache's
 	// keys and the log have the path as the client sent it.
 	Rewrite string `toml:"rewrite"`
+	// Compress encodes the pool's answers as [reverse.compress] says. An answer that holds
+	// both a secret and something that a client chose can be found out by its length (BREACH).
+	Compress bool `toml:"compress"`
 	// Redirect is where clients are sent: an http or https URL in which "{host}" is the
 	// host that they asked for, "{uri}" the path and query, "{path}" and "{query}" one
 	// of them, as in "https://{host}{uri}".
@@ -209,7 +212,7 @@ func (c *siteCheck) onlyWithPool(s SiteConfig) {
 	for _, k := range []struct {
 		key string
 		set bool
-	}{{"strip_prefix", s.StripPrefix}, {"rewrite", s.Rewrite != ""}, {"split", len(s.Split) > 0}, {"split_by", s.SplitBy != ""}, {"mirror", s.Mirror != nil}, {"fault", s.Fault != nil}} {
+	}{{"strip_prefix", s.StripPrefix}, {"rewrite", s.Rewrite != ""}, {"compress", s.Compress}, {"split", len(s.Split) > 0}, {"split_by", s.SplitBy != ""}, {"mirror", s.Mirror != nil}, {"fault", s.Fault != nil}} {
 		if k.set {
 			c.add(k.key, "leave it out, or write pool", "it is for sites with a pool")
 		}

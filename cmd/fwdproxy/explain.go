@@ -162,7 +162,7 @@ func (e *engine) explain(ctx context.Context, q url.Values) (explanation, error)
 			return ex, nil
 		}
 		h.Pool = site.Pool
-		fields = site.Fields(asked, r.Client, t.Authority())
+		fields = l.reverse.Fields(site, asked, r.Client, t.Authority())
 	} else {
 		ways, resolves := l.upstream.Route(t)
 		ex.NextHop = strings.Join(ways, ", else ")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -17,6 +18,7 @@ import (
 	"fwdproxy/acl"
 	"fwdproxy/auth"
 	"fwdproxy/cache"
+	"fwdproxy/compress"
 	"fwdproxy/forward"
 	"fwdproxy/internal/edge"
 	"fwdproxy/policy"
@@ -72,11 +74,11 @@ func (e *engine) build(p *policy.Policy, old *live) (*live, error) {
 		}
 		l.upstream = up
 	}
-	kept := c.Cache
+	kept, next := c.Cache, http.RoundTripper(l.upstream)
 	if e.mode == modeReverse {
-		kept = kept.ForReverse()
+		kept, next = kept.ForReverse(), compress.New(c.Reverse.Compress, next)
 	}
-	l.cache = e.cache.Transport(kept, c.Name, l.upstream)
+	l.cache = e.cache.Transport(kept, c.Name, next)
 	l.door = &edge.Door{
 		Mode:       e.mode,
 		Name:       c.Name,
@@ -95,7 +97,7 @@ func (e *engine) build(p *policy.Policy, old *live) (*live, error) {
 		if len(c.Reverse.Sites) == 0 {
 			return nil, fmt.Errorf("%s: --reverse needs at least one [[reverse.site]] and its [[pool]]; see docs/policy.md", p.Source())
 		}
-		l.reverse = &reverse.Settings{Door: l.door, Sites: reverse.NewSites(c.Reverse.Sites), Mirrors: e.mirrors}
+		l.reverse = &reverse.Settings{Door: l.door, Sites: reverse.NewSites(c.Reverse.Sites), Mirrors: e.mirrors, Encodings: c.Reverse.Compress.Encodings}
 	default:
 		if p.Auth != nil {
 			var was *auth.Checker

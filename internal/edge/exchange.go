@@ -183,6 +183,9 @@ func (x *Exchange) question(t target.Target) acl.Request {
 // unless that is "".
 func (x *Exchange) UsePool(name, path string) { x.hop.Pool, x.hop.Path = name, path }
 
+// Encode has the pool's answer encoded, as hop.Hop.Encode says.
+func (x *Exchange) Encode(coding string) { x.hop.Encode = coding }
+
 // LogURL sets the URL in the log's form: the canonical one.
 func (x *Exchange) LogURL(s string) { x.rec.URL = s }
 
