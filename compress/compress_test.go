@@ -305,12 +305,12 @@ func TestManyBodiesAtOnceAreNotMixedUp(t *testing.T) {
 func TestTheTableIsChecked(t *testing.T) {
 	c := Config{Encodings: []string{"br", "deflate", "br"}, Types: []string{"text/html", "*/*", "Text/html", "text", "text/html; a=b", "text/event-stream", "text/*"}}
 	want := "reverse.compress.encodings[1] reverse.compress.encodings[2] reverse.compress.types[1] reverse.compress.types[2] reverse.compress.types[3] reverse.compress.types[4] reverse.compress.types[5] "
-	got := ""
+	var got strings.Builder
 	for _, p := range c.Validate() {
-		got += p.Key + " "
+		got.WriteString(p.Key + " ")
 	}
-	if got != want {
-		t.Errorf("got  %s\nwant %s", got, want)
+	if got.String() != want {
+		t.Errorf("got  %s\nwant %s", got.String(), want)
 	}
 	if p := DefaultConfig().Validate(); len(p) > 0 {
 		t.Errorf("of the defaults: %v", p)
