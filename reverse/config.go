@@ -1,6 +1,7 @@
 package reverse
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -16,13 +17,15 @@ type Config struct {
 	// Sites say what becomes of a request: the most exact host first, then the longest
 	// path, then the first in the file whose other conditions hold.
 	Sites []SiteConfig `toml:"site"`
+	// Trusted is who may say on whose behalf a request comes.
+	Trusted TrustedConfig `toml:"trusted"`
 	// Compress says how answers are encoded for sites that ask for it.
 	Compress compress.Config `toml:"compress"`
 }
 
 // DefaultConfig returns an empty section's values.
 func DefaultConfig() Config {
-	return Config{Listen: []string{"127.0.0.1:8080"}, Compress: compress.DefaultConfig()}
+	return Config{Listen: []string{"127.0.0.1:8080"}, Trusted: TrustedConfig{Field: fieldXForwardedFor}, Compress: compress.DefaultConfig()}
 }
 
 // Validate reports every problem of the section; pools are the names that
@@ -40,7 +43,7 @@ func (c Config) Validate(pools []string) problem.List {
 		check.hosts(i, s, taken)
 		p = append(p, check.List...)
 	}
-	return append(p, c.Compress.Validate()...)
+	return slices.Concat(p, c.Trusted.validate(), c.Compress.Validate())
 }
 
 // hosts checks the names of site i; taken holds which site has all requests

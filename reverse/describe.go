@@ -63,7 +63,7 @@ func (s *Site) splitBy() string {
 // request's fields.
 func (s *Settings) Fields(site *Site, a Asked, client netip.Addr, authority string) http.Header {
 	r := &http.Request{Method: a.Method, Header: a.Header.Clone()}
-	forwarded(r.Header, client, authority, a.Scheme)
+	forwarded(r.Header, asker{client: client}.chain(), authority, a.Scheme)
 	choice{pool: site.Pool}.mark(r.Header, site)
 	if site.Compress {
 		compress.Prepare(r, s.Encodings)

@@ -2,7 +2,8 @@
 // site and pool of a request by host and path, and hands it to the same policy,
 // cache and upstream as the forward one.
 //
-// It believes nothing that a client says about who forwarded the request.
+// It believes nobody about who forwarded the request but the hops that the
+// policy trusts.
 package reverse
 
 import (
@@ -22,6 +23,7 @@ import (
 type Settings struct {
 	Door    *edge.Door
 	Sites   *Sites
+	Trusted Trusted
 	Mirrors *Mirrors
 	// Encodings are the content codings of sites with compress, the best first.
 	Encodings []string
@@ -46,22 +48,27 @@ func New(current func() *Settings) *Handler { return &Handler{current: current} 
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s := h.current()
+	who := s.Trusted.ask(r)
+	if len(who.hops) > 0 {
+		r = r.WithContext(r.Context()) // a copy
+		r.RemoteAddr = netip.AddrPortFrom(who.client, 0).String()
+	}
 	x := s.Door.Begin(w, r)
 	defer x.End()
-	if err := s.serve(x, r); err != nil {
+	if err := s.serve(x, r, who); err != nil {
 		w.Header().Set("Connection", "close")
 		x.Fail(err)
 	}
 }
 
-func (s *Settings) serve(x *edge.Exchange, r *http.Request) error {
+func (s *Settings) serve(x *edge.Exchange, r *http.Request, who asker) error {
 	if r.Method == http.MethodConnect {
 		return &fault.Error{Kind: fault.RequestDenied, Status: http.StatusMethodNotAllowed, Details: "these are sites; they open no tunnels"}
 	}
 	if err := x.Check(); err != nil {
 		return err
 	}
-	t, err := siteTarget(r)
+	t, err := siteTarget(r, who.scheme)
 	if err != nil {
 		return fault.New(fault.RequestError, err.Error(), nil)
 	}
@@ -88,18 +95,18 @@ func (s *Settings) serve(x *edge.Exchange, r *http.Request) error {
 		x.Respond(site.answer(r, &asked))
 		return nil
 	}
-	return s.pass(x, out, r, site, &asked)
+	return s.pass(x, out, r, site, &asked, who)
 }
 
 // pass hands the request to a pool of the site.
-func (s *Settings) pass(x *edge.Exchange, out, in *http.Request, site *Site, asked *Asked) error {
+func (s *Settings) pass(x *edge.Exchange, out, in *http.Request, site *Site, asked *Asked, who asker) error {
 	path, err := site.peerPath(asked)
 	if err != nil {
 		return fault.New(fault.RequestError, err.Error(), nil)
 	}
 	choice := site.choose(in, s.roll)
 	x.UsePool(choice.pool, path)
-	forwarded(out.Header, edge.ClientAddr(in), out.Host, asked.Scheme)
+	forwarded(out.Header, who.chain(), out.Host, asked.Scheme)
 	choice.mark(out.Header, site)
 	if err := site.injected(out.Context(), s.roll); err != nil {
 		x.Fail(err)
@@ -135,11 +142,15 @@ func localAnswer(x *edge.Exchange, out *http.Request) *http.Response {
 
 // siteTarget reads the target of a request to a server: the absolute-form's
 // authority, which wins (RFC 9112, Section 3.2.2), or Host. The port is the
-// listener's business, not the site's.
-func siteTarget(r *http.Request) (target.Target, error) {
-	scheme := "http"
-	if r.TLS != nil {
+// listener's business, not the site's. A scheme that a trusted hop says counts
+// more than that of the connection.
+func siteTarget(r *http.Request, scheme string) (target.Target, error) {
+	switch {
+	case scheme != "":
+	case r.TLS != nil:
 		scheme = "https"
+	default:
+		scheme = "http"
 	}
 	if r.URL.IsAbs() {
 		t, err := target.FromURL(r.URL)
@@ -173,15 +184,15 @@ var claims = map[string]bool{
 
 // forwarded tells the peer who asked for what, in place of whatever the client
 // said about it.
-func forwarded(h http.Header, client netip.Addr, authority, scheme string) {
+func forwarded(h http.Header, chain, authority, scheme string) {
 	for name := range h {
 		// A peer behind CGI's rules, or WSGI's, cannot tell "_" from "-" in a name.
 		if claims[strings.ReplaceAll(strings.ToLower(name), "_", "-")] {
 			delete(h, name)
 		}
 	}
-	if client.IsValid() {
-		h.Set("X-Forwarded-For", client.String())
+	if chain != "" {
+		h.Set("X-Forwarded-For", chain)
 	}
 	h.Set("X-Forwarded-Host", authority)
 	h.Set("X-Forwarded-Proto", scheme)

@@ -85,7 +85,8 @@ func TestTheFirstSiteWhoseConditionsHoldHasTheRequest(t *testing.T) {
 
 func TestSitesAreCheckedWithTheirKeys(t *testing.T) {
 	second := unit.Duration(time.Second)
-	c := Config{Sites: []SiteConfig{
+	c := DefaultConfig()
+	c.Sites = []SiteConfig{
 		0:  {Hosts: []string{"a.test", "http://b.test"}, Path: "x", Pool: "app"},
 		1:  {Pool: "nowhere"},
 		2:  {Hosts: []string{"a.test"}, Path: "x", Pool: ""},
@@ -98,7 +99,7 @@ func TestSitesAreCheckedWithTheirKeys(t *testing.T) {
 		9:  {Name: "s", Hosts: []string{"i.test"}, Pool: "app", Mirror: &MirrorConfig{"nowhere", 101}, Fault: &FaultConfig{Percent: -1, Delay: 100 * second, Status: 200}},
 		10: {Hosts: []string{"j.test"}, Pool: "app", Fault: &FaultConfig{Percent: 1}},
 		11: {Hosts: []string{"j.test"}, Pool: "app", Schemes: []string{"http"}},
-	}}
+	}
 	want := map[string]bool{}
 	for _, key := range []string{
 		"0].hosts[1]", "0].path", "1].hosts", "1].pool", "2]", "2].path", "2].pool",
@@ -122,12 +123,12 @@ func TestSitesAreCheckedWithTheirKeys(t *testing.T) {
 			t.Errorf("nothing is said of %s", key)
 		}
 	}
-	good := Config{Sites: []SiteConfig{
+	c.Sites = []SiteConfig{
 		{Name: "canary", Hosts: []string{"a.test"}, Pool: "app", Split: []SplitConfig{{"two", 0.5}}, SplitBy: "cookie", Mirror: &MirrorConfig{"two", 100}, Fault: &FaultConfig{Percent: 1, Delay: second}},
 		{Hosts: []string{"b.test"}, Schemes: []string{"http"}, Redirect: "https://{host}{uri}", RedirectStatus: 308},
 		{Hosts: []string{"b.test"}, Respond: &RespondConfig{Status: 503}},
-	}}
-	if p := good.Validate([]string{"app", "two"}); len(p) > 0 {
+	}
+	if p := c.Validate([]string{"app", "two"}); len(p) > 0 {
 		t.Errorf("of what is right: %v", p)
 	}
 }

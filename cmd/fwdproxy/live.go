@@ -97,7 +97,7 @@ func (e *engine) build(p *policy.Policy, old *live) (*live, error) {
 		if len(c.Reverse.Sites) == 0 {
 			return nil, fmt.Errorf("%s: --reverse needs at least one [[reverse.site]] and its [[pool]]; see docs/policy.md", p.Source())
 		}
-		l.reverse = &reverse.Settings{Door: l.door, Sites: reverse.NewSites(c.Reverse.Sites), Mirrors: e.mirrors, Encodings: c.Reverse.Compress.Encodings}
+		l.reverse = &reverse.Settings{Door: l.door, Sites: reverse.NewSites(c.Reverse.Sites), Trusted: reverse.NewTrusted(c.Reverse.Trusted), Mirrors: e.mirrors, Encodings: c.Reverse.Compress.Encodings}
 	default:
 		if p.Auth != nil {
 			var was *auth.Checker
