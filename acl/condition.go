@@ -137,7 +137,7 @@ type listener struct {
 // destinations is a set with the reasons that a match in it gives.
 type destinations struct {
 	*set
-	byName, byAddress string
+	byName, byAddress, byURL string
 }
 
 // test returns what the condition says, not yet turned round, and the reason
@@ -285,7 +285,7 @@ func (c *condition) testForms(sent string, plain func(string) (string, bool)) tr
 }
 
 func (c *condition) testTo(r *Request) (truth, string) {
-	waits := false
+	waits, unsure := false, false
 	for i := range c.to {
 		d := &c.to[i]
 		switch {
@@ -294,10 +294,19 @@ func (c *condition) testTo(r *Request) (truth, string) {
 		case d.addresses.contains(r.Addr):
 			return yes, d.byAddress
 		}
+		switch d.urls.match(r) {
+		case yes:
+			return yes, d.byURL
+		case doubt:
+			unsure = true
+		}
 		waits = waits || d.addresses.len() > 0
 	}
 	if waits && !r.Addr.IsValid() {
 		return unknown, ""
+	}
+	if unsure {
+		return doubt, ""
 	}
 	return no, ""
 }

@@ -36,10 +36,25 @@ type ListConfig struct {
 	Domains []string `toml:"domains"`
 	// Addresses are IP addresses and prefixes in CIDR form.
 	Addresses []string `toml:"addresses"`
-	// Files hold one entry a line: domains and addresses as above, lines of a
-	// hosts file, or Adblock-style "||a.b^". A relative path starts at the
-	// folder of the policy file.
+	// URLs are "a.b/path", perhaps with a query: that host (not those below it), at
+	// any port, and the path with all that goes on behind it at one of "/?&;". A
+	// path in another letter case, or that two servers may read differently, is in
+	// doubt: a rule that denies holds, one that allows does not.
+	URLs []string `toml:"urls"`
+	// URLsInTunnels says what a tunnel (CONNECT) to a host of such URLs is, where
+	// the URL is not seen: "doubt" (also when left out), so that a rule that denies
+	// holds for the tunnel and one that allows does not, or "ignore", so that URLs
+	// hold for no tunnel.
+	URLsInTunnels string `toml:"urls_in_tunnels"`
+	// Files hold one entry a line: domains, addresses and URLs as above, lines of a
+	// hosts file, or Adblock-style "||a.b^". They may be compressed (gzip). A
+	// relative path starts at the folder of the policy file.
 	Files []string `toml:"files"`
+	// Dirs are folders as SquidGuard and the UT1 blacklists have them, with the
+	// files "domains" (each with all below it), "urls" (each with and without
+	// "www."), or both. Lines that are neither are left out, and counted in a
+	// warning, as are "expressions", which no rule applies.
+	Dirs []string `toml:"dirs"`
 }
 
 // RuleConfig is one table [[acl.rule]]. All its conditions must hold; one that

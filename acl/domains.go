@@ -9,13 +9,17 @@ import (
 type set struct {
 	domains   domainSet
 	addresses addressSet
+	urls      urlSet
 }
 
 // add reports false when the set is full.
 func (s *set) add(e entry) bool {
-	if e.prefix.IsValid() {
+	switch {
+	case e.prefix.IsValid():
 		s.addresses.add(e.prefix)
 		return true
+	case e.path != "":
+		return s.urls.add(e.name, e.path)
 	}
 	return s.domains.add(e.name, e.below)
 }
@@ -24,6 +28,12 @@ func (s *set) add(e entry) bool {
 func (s *set) seal() {
 	s.domains.seal()
 	s.addresses.seal()
+	s.urls.seal()
+}
+
+// empty reports whether the set holds for nothing.
+func (s *set) empty() bool {
+	return s.domains.count == 0 && s.addresses.len() == 0 && len(s.urls.at) == 0
 }
 
 // covers reports whether every request that e holds for is in the set.
@@ -32,6 +42,8 @@ func (s *set) covers(e entry) bool {
 	case e.prefix.IsValid():
 		p, ok := s.addresses.find(e.prefix.Addr())
 		return ok && p.Bits() <= e.prefix.Bits()
+	case e.path != "":
+		return s.urls.find(e.name, []byte(e.path)) == yes
 	case e.below:
 		return s.domains.covers(e.name, below)
 	}

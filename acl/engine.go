@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"fwdproxy/internal/problem"
 )
 
 // Action is what a rule does with a request. The zero value is Deny.
@@ -114,6 +116,7 @@ type Engine struct {
 	allowPrivate bool
 	exceptions   addressSet
 	lists        []ListInfo
+	warnings     problem.List
 	counts       *Counter // of the default
 }
 
@@ -156,8 +159,13 @@ type ListInfo struct {
 	Name      string
 	Domains   int // different names
 	Addresses int // prefixes, without those that lie in another
+	URLs      int // hosts with a path
 	Skipped   int // lines of its files that no proxy can apply (Adblock options, paths, cosmetic rules)
 }
 
 // Lists returns the lists by name.
 func (e *Engine) Lists() []ListInfo { return slices.Clone(e.lists) }
+
+// Warnings returns what the lists' content makes doubtful, as
+// Config.Warnings does for the rules' text.
+func (e *Engine) Warnings() problem.List { return slices.Clone(e.warnings) }

@@ -147,7 +147,7 @@ func compile(text, dir string) (*Policy, problem.List) {
 	if p.Auth != nil {
 		io.WriteString(sum, p.Auth.Digest())
 	}
-	p.Warnings = append(append(p.Config.ACL.Warnings(), p.Config.Cache.Warnings()...), warnings...)
+	p.Warnings = append(append(append(p.Config.ACL.Warnings(), engine.Warnings()...), p.Config.Cache.Warnings()...), warnings...)
 	locate(p.Warnings, lines)
 	p.Digest = hex.EncodeToString(sum.Sum(nil))
 	return p, nil
@@ -218,9 +218,16 @@ func (p *Policy) resolvePaths(dir string) {
 		for i, f := range list.Files {
 			files[i] = rel(f)
 		}
-		list.Files = files
-		p.Config.ACL.Lists[name] = list
+		dirs := make([]string, len(list.Dirs))
+		for i, d := range list.Dirs {
+			dirs[i] = rel(d)
+			for _, f := range acl.DirFiles() {
+				files = append(files, filepath.Join(dirs[i], f))
+			}
+		}
 		p.Lists = append(p.Lists, files...)
+		list.Files, list.Dirs = files[:len(list.Files)], dirs
+		p.Config.ACL.Lists[name] = list
 	}
 	slices.Sort(p.Lists)
 	who := &p.Config.Forward.Auth
