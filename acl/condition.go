@@ -195,6 +195,8 @@ func (c *condition) testFrom(r *Request) truth {
 	switch {
 	case slices.ContainsFunc(c.from, func(s *set) bool { return s.addresses.contains(r.Client) }):
 		return yes
+	case slices.ContainsFunc(c.from, func(s *set) bool { return s.missing }):
+		return doubt
 	case len(c.users)+len(c.groups) == 0:
 		return no
 	case r.User != "":
@@ -300,6 +302,7 @@ func (c *condition) testTo(r *Request) (truth, string) {
 		case doubt:
 			unsure = true
 		}
+		unsure = unsure || d.missing
 		waits = waits || d.addresses.len() > 0
 	}
 	if waits && !r.Addr.IsValid() {

@@ -158,7 +158,7 @@ func (k *compiler) from(key string, texts []string) []condition {
 	for j, s := range texts {
 		at := index(key, j)
 		if list, ok := k.reference(at, s); ok {
-			if list != nil && k.complete(s) && list.domains.count+len(list.urls.at) > 0 && list.addresses.len() == 0 {
+			if list != nil && k.complete(s) && !list.missing && list.domains.count+len(list.urls.at) > 0 && list.addresses.len() == 0 {
 				k.problems.Add(at, addressHint, "%s has no addresses, and a client is known by its address", quote(s))
 			}
 			if list != nil {
@@ -191,7 +191,7 @@ func (k *compiler) from(key string, texts []string) []condition {
 // complete reports whether all that the list "list:NAME" holds is known.
 func (k *compiler) complete(s string) bool {
 	l := k.config.Lists[strings.TrimPrefix(s, "list:")]
-	return k.readFiles || len(l.Files)+len(l.Dirs) == 0
+	return k.readFiles || len(l.Files)+len(l.Dirs)+len(l.Download) == 0
 }
 
 func (k *compiler) to(key string, texts []string, not bool) []condition {

@@ -24,6 +24,10 @@ type Config struct {
 	// PrivateExceptions are addresses and prefixes that stay reachable while
 	// private_destinations is "deny"; the rules still decide about them.
 	PrivateExceptions []string `toml:"private_exceptions"`
+	// DownloadDir is the folder that keeps the last good copy of each list that is
+	// downloaded. It is made when it is missing. A relative path starts at the
+	// folder of the policy file.
+	DownloadDir string `toml:"download_dir"`
 	// Lists are the named lists that rules refer to as "list:NAME".
 	Lists map[string]ListConfig `toml:"lists"`
 	// Rules are tried in order; the first whose conditions all hold decides.
@@ -55,6 +59,15 @@ type ListConfig struct {
 	// "www."), or both. Lines that are neither are left out, and counted in a
 	// warning, as are "expressions", which no rule applies.
 	Dirs []string `toml:"dirs"`
+	// Download holds http or https URLs of files as for files. They are asked for
+	// over [upstream] and its parents, and only from addresses that
+	// private_destinations permits. With no copy in download_dir and none to be had,
+	// the proxy does not start. A download that fails, that is a page, or that lost
+	// more than half of its entries leaves the last good copy in force.
+	Download []string `toml:"download"`
+	// Refresh is how often downloads are asked for anew (ETag, Last-Modified):
+	// "24h" when left out or 0.
+	Refresh unit.Duration `toml:"refresh"`
 }
 
 // RuleConfig is one table [[acl.rule]]. All its conditions must hold; one that

@@ -10,6 +10,7 @@ type set struct {
 	domains   domainSet
 	addresses addressSet
 	urls      urlSet
+	missing   bool // a part of it is not there, and so anything may be in it
 }
 
 // add reports false when the set is full.

@@ -117,6 +117,7 @@ type Engine struct {
 	exceptions   addressSet
 	lists        []ListInfo
 	warnings     problem.List
+	downloads    []Download
 	counts       *Counter // of the default
 }
 
@@ -169,3 +170,6 @@ func (e *Engine) Lists() []ListInfo { return slices.Clone(e.lists) }
 // Warnings returns what the lists' content makes doubtful, as
 // Config.Warnings does for the rules' text.
 func (e *Engine) Warnings() problem.List { return slices.Clone(e.warnings) }
+
+// Downloads returns what the lists take from URLs.
+func (e *Engine) Downloads() []Download { return slices.Clone(e.downloads) }

@@ -19,6 +19,7 @@ const (
 type listResult struct {
 	lines     int           // read
 	skipped   int           // that hold nothing a proxy could apply
+	wrong     int           // of these, how many are malformed
 	left      malformedLine // the first that was left out and is worth telling of; zero for none
 	malformed []malformedLine
 	more      int // malformed lines beyond those
@@ -38,13 +39,14 @@ const (
 	domainLines              // SquidGuard's domains: each with all below it
 	urlLines                 // SquidGuard's urls: each with and without "www."
 	expressionLines          // SquidGuard's expressions, which are counted alone
+	feedLines                // anyLines, written by somebody else
 )
 
 // readList adds the entries of a list file to s. Lines may be comments ("#" or
 // "!"), plain entries, lines of a hosts file ("0.0.0.0 name name", each name
 // alone), or Adblock-style "||a.b^" (a.b and all below it). Of the Adblock
 // syntax, what depends on more than the host is skipped and counted; in
-// SquidGuard's files, which nobody here wrote, what is malformed.
+// SquidGuard's files and in downloads, which nobody here wrote, what is malformed.
 //
 // A file without a single byte is an error: it is what a download that failed
 // leaves behind, and with it a list that denies would deny nothing. SquidGuard
@@ -67,7 +69,7 @@ func readList(r io.Reader, s *set, form listForm) listResult {
 	switch {
 	case errors.Is(in.err, bufio.ErrTooLong):
 		in.err = errors.New("the line is longer than a megabyte")
-	case in.err == nil && in.lines == 0 && form == anyLines:
+	case in.err == nil && in.lines == 0 && (form == anyLines || form == feedLines):
 		in.err = errors.New(`the file is empty; write "# empty" into a list that is meant to be`)
 	}
 	return in.listResult
@@ -82,7 +84,7 @@ type listReader struct {
 }
 
 func (in *listReader) line(b []byte) {
-	if in.form == anyLines || in.form == domainLines {
+	if in.form == anyLines || in.form == feedLines || in.form == domainLines {
 		if name, below := commonLine(b); name != nil {
 			if !in.s.domains.add(string(name), below || in.form == domainLines) {
 				in.err = errTooLarge
@@ -94,7 +96,7 @@ func (in *listReader) line(b []byte) {
 	if in.lines == 1 {
 		line = strings.TrimPrefix(line, "\ufeff")
 	}
-	if in.form == anyLines && strings.HasPrefix(line, "[Adblock") {
+	if (in.form == anyLines || in.form == feedLines) && strings.HasPrefix(line, "[Adblock") {
 		in.adblock = true
 		return
 	}
@@ -103,6 +105,7 @@ func (in *listReader) line(b []byte) {
 	case kind == skippedLine, bad != nil && in.adblock:
 		in.skipped++
 	case bad != nil && in.form != anyLines:
+		in.wrong++
 		if in.skipped++; in.left.line == 0 {
 			in.left = malformedLine{in.lines, *bad}
 		}
@@ -120,7 +123,7 @@ func (in *listReader) line(b []byte) {
 
 // parse reads a line of the form.
 func (f listForm) parse(line string) ([]entry, lineKind, *mistake) {
-	if f == anyLines {
+	if f == anyLines || f == feedLines {
 		return parseLine(line)
 	}
 	line = strings.TrimSpace(line)

@@ -3,9 +3,14 @@ package acl
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"net/url"
 	"slices"
 	"strings"
+	"time"
+
+	"fwdproxy/internal/target"
 )
 
 // The files of a folder as SquidGuard has them.
@@ -37,8 +42,8 @@ func (k *compiler) list(name string, c ListConfig) ListInfo {
 	if name == "" {
 		k.problems.Add(key, "", "the list has no name")
 	}
-	if len(c.Domains)+len(c.Addresses)+len(c.URLs)+len(c.Files)+len(c.Dirs) == 0 {
-		k.problems.Add(key, `give it "domains", "addresses", "urls", "files" or "dirs"`, "the list is empty")
+	if len(c.Domains)+len(c.Addresses)+len(c.URLs)+len(c.Files)+len(c.Dirs)+len(c.Download) == 0 {
+		k.problems.Add(key, `give it "domains", "addresses", "urls", "files", "dirs" or "download"`, "the list is empty")
 	}
 	for _, inline := range []struct {
 		key   string
@@ -58,9 +63,15 @@ func (k *compiler) list(name string, c ListConfig) ListInfo {
 	for i, path := range c.Dirs {
 		skipped += k.dir(index(key+".dirs", i), path, s)
 	}
+	for i, address := range c.Download {
+		skipped += k.download(index(key+".download", i), name, address, s)
+	}
+	if c.Refresh < 0 {
+		k.problems.Add(key+".refresh", `write for example "24h"`, "a negative time")
+	}
 	s.seal()
 	k.lists[name] = s
-	if k.readFiles && s.empty() && len(c.Files)+len(c.Dirs) > 0 {
+	if k.readFiles && s.empty() && !s.missing {
 		k.warnings.Add(key, "a rule that denies what is in it denies nothing", "the list has no entry")
 	}
 	return ListInfo{Name: name, Domains: s.domains.count, Addresses: s.addresses.len(), URLs: len(s.urls.at), Skipped: skipped}
@@ -86,7 +97,11 @@ func (k *compiler) file(key, path string, s *set) int {
 	}
 	got, err := k.read(path, s, anyLines)
 	if err != nil {
-		k.problems.Add(key, "", "list file can not be opened: %v", err)
+		hint := ""
+		if strings.Contains(path, "http:/") || strings.Contains(path, "https:/") {
+			hint = `put a URL under "download"`
+		}
+		k.problems.Add(key, hint, "list file can not be opened: %v", err)
 		return 0
 	}
 	k.report(key, path, got)
@@ -114,7 +129,7 @@ func (k *compiler) report(key, path string, got listResult) {
 		k.problems.Add(key, "", "%s:%d: %v", path, got.lines+1, got.err)
 	}
 	if p := got.left; p.line > 0 {
-		k.warnings.Add(key, "", "%s: %s left out, the first is line %d: %s", path, count(got.skipped, "line"), p.line, p.message)
+		k.warnings.Add(key, "", "%s: %s left out, the first is line %d: %s", path, count(got.wrong, "line"), p.line, p.message)
 	}
 }
 
@@ -148,6 +163,63 @@ func (k *compiler) dir(key, path string, s *set) int {
 		k.problems.Add(key, `name the folder of one category, as in "blacklists/adult"`, `%s: there is neither a file "domains" nor a file "urls"`, path)
 	}
 	return skipped
+}
+
+// ErrNotDownloaded is what the function that opens list files returns for a
+// URL of which there is no copy.
+var ErrNotDownloaded = errors.New("not downloaded yet")
+
+// Download is a list's file that comes from a URL.
+type Download struct {
+	List    string
+	URL     string
+	Refresh time.Duration
+	Missing bool // there is no copy: whatever is asked about the list is in doubt
+}
+
+const defaultRefresh = 24 * time.Hour
+
+func (k *compiler) download(key, list, address string, s *set) int {
+	u, err := url.Parse(address)
+	if err == nil {
+		_, err = target.FromURL(u)
+	}
+	if err != nil || strings.Contains(address, "#") {
+		k.problems.Add(key, `write an http or https URL, as in "https://lists.example/ads.txt"`, "%s is not a URL to download from", quote(address))
+		return 0
+	}
+	if k.config.DownloadDir == "" {
+		k.problems.Add("acl.download_dir", "name a folder that fwdproxy may write to", "there is no folder for the copy of %s", quote(address))
+		return 0
+	}
+	if !k.readFiles {
+		return 0
+	}
+	d := Download{List: list, URL: address, Refresh: k.config.Lists[list].Refresh.D()}
+	if d.Refresh == 0 {
+		d.Refresh = defaultRefresh
+	}
+	got, err := k.read(address, s, feedLines)
+	switch {
+	case errors.Is(err, ErrNotDownloaded):
+		s.missing, d.Missing = true, true
+		k.warnings.Add(key, "the proxy downloads it when it starts or reloads", "%s: %v; until then rules that deny the list deny everything, and rules that allow it nothing", address, err)
+	case err != nil:
+		k.problems.Add(key, "", "the copy can not be opened: %v", err)
+	default:
+		k.report(key, address, got)
+	}
+	k.downloads = append(k.downloads, d)
+	return got.skipped
+}
+
+// Examine returns what the content of a download comes to: entries, and lines
+// that are neither entries nor anything known.
+func Examine(r io.Reader) (entries, wrong int, err error) {
+	s := &set{}
+	got := readList(r, s, feedLines)
+	s.seal()
+	return s.domains.count + s.addresses.len() + len(s.urls.at), got.wrong, got.err
 }
 
 // count writes "1 line is", "2 lines are".

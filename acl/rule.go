@@ -30,6 +30,7 @@ type compiler struct {
 	problems  problem.List
 	lists     map[string]*set
 	warnings  problem.List
+	downloads []Download
 }
 
 func (k *compiler) engine() *Engine {
@@ -52,7 +53,7 @@ func (k *compiler) engine() *Engine {
 		e.rules = append(e.rules, k.rule(i, r))
 	}
 	k.checkNames()
-	e.warnings = k.warnings
+	e.warnings, e.downloads = k.warnings, k.downloads
 	return e
 }
 

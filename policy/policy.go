@@ -21,6 +21,7 @@ import (
 	"fwdproxy/acl"
 	"fwdproxy/auth"
 	"fwdproxy/internal/problem"
+	"fwdproxy/lists"
 )
 
 // DefaultFile is the policy that is used when no file is named and this one
@@ -124,7 +125,7 @@ func compile(text, dir string) (*Policy, problem.List) {
 	sum := sha256.New()
 	io.WriteString(sum, text)
 	engine, more := acl.Compile(p.Config.ACL, func(path string) (io.ReadCloser, error) {
-		file, err := os.Open(path)
+		file, err := p.openList(path)
 		if err != nil {
 			return nil, err
 		}
@@ -177,6 +178,21 @@ func (p *Policy) upstreamFiles() (digest string, problems problem.List) {
 	return hex.EncodeToString(sum.Sum(nil)), problems
 }
 
+// openList opens a list's file, or the copy of one that is downloaded.
+func (p *Policy) openList(path string) (io.ReadCloser, error) {
+	if !strings.HasPrefix(path, "http://") && !strings.HasPrefix(path, "https://") {
+		return os.Open(path)
+	}
+	copied, err := p.Copies().Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, acl.ErrNotDownloaded
+	}
+	return copied, err
+}
+
+// Copies is where the copies of downloaded lists are.
+func (p *Policy) Copies() lists.Copies { return lists.Copies{Dir: p.Config.ACL.DownloadDir} }
+
 type readCloser struct {
 	io.Reader
 	io.Closer
@@ -213,6 +229,7 @@ func (p *Policy) resolvePaths(dir string) {
 		}
 		return filepath.Join(dir, path)
 	}
+	p.Config.ACL.DownloadDir = rel(p.Config.ACL.DownloadDir)
 	for name, list := range p.Config.ACL.Lists {
 		files := make([]string, len(list.Files))
 		for i, f := range list.Files {

@@ -48,6 +48,8 @@ type engine struct {
 	metrics *accesslog.Metrics
 	log     *slog.Logger
 
+	downloads downloads
+
 	accessMu sync.RWMutex // held for writing while a reload replaces the log
 	access   *accesslog.Logger
 	stdout   io.Writer
@@ -157,6 +159,9 @@ func (e *engine) reload(embedded string, ls *listeners) (changes []string, err e
 		}
 	}()
 	p, err := old.policy.Reload(embedded)
+	if err == nil {
+		p, err = e.complete(p, embedded)
+	}
 	if err != nil {
 		return nil, err
 	}
