@@ -51,7 +51,9 @@ type ListConfig struct {
 	// hold for no tunnel.
 	URLsInTunnels string `toml:"urls_in_tunnels"`
 	// Files hold one entry a line: domains, addresses and URLs as above, lines of a
-	// hosts file, or Adblock-style "||a.b^". They may be compressed (gzip). A
+	// hosts file, or Adblock-style "||a.b^"; or they are response policy zones (RPZ),
+	// of which refused names and addresses are entries, and rpz-passthru an exception
+	// from them; other answers and triggers are left out, with a warning. They may be compressed (gzip). A
 	// relative path starts at the folder of the policy file.
 	Files []string `toml:"files"`
 	// Dirs are folders as SquidGuard and the UT1 blacklists have them, with the

@@ -116,6 +116,7 @@ type Engine struct {
 	allowPrivate bool
 	exceptions   addressSet
 	lists        []ListInfo
+	listBytes    int64
 	warnings     problem.List
 	downloads    []Download
 	counts       *Counter // of the default
@@ -166,6 +167,9 @@ type ListInfo struct {
 
 // Lists returns the lists by name.
 func (e *Engine) Lists() []ListInfo { return slices.Clone(e.lists) }
+
+// ListBytes returns how much memory the lists' entries take, addresses aside.
+func (e *Engine) ListBytes() int64 { return e.listBytes }
 
 // Warnings returns what the lists' content makes doubtful, as
 // Config.Warnings does for the rules' text.

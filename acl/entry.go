@@ -17,6 +17,8 @@ type entry struct {
 	prefix netip.Prefix
 	name   string
 	below  bool   // the name and all names below it
+	under  bool   // all names below it, and not the name
+	except bool   // not what is said, whatever a shorter name says
 	path   string // and query, plain; the name may be an address then
 }
 
@@ -25,6 +27,11 @@ func single(a netip.Addr) entry { return entry{prefix: netip.PrefixFrom(a, a.Bit
 // String returns the form that the entry is best written in.
 func (e entry) String() string {
 	switch {
+	case e.except:
+		e.except = false
+		return "!" + e.String()
+	case !e.prefix.IsValid() && e.under:
+		return "*." + e.name
 	case !e.prefix.IsValid() && e.below:
 		return "." + e.name
 	case !e.prefix.IsValid() && e.path != "":

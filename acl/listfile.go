@@ -44,7 +44,8 @@ const (
 
 // readList adds the entries of a list file to s. Lines may be comments ("#" or
 // "!"), plain entries, lines of a hosts file ("0.0.0.0 name name", each name
-// alone), or Adblock-style "||a.b^" (a.b and all below it). Of the Adblock
+// alone), or Adblock-style "||a.b^" (a.b and all below it); or the file is a
+// response policy zone. Of the Adblock
 // syntax, what depends on more than the host is skipped and counted; in
 // SquidGuard's files and in downloads, which nobody here wrote, what is malformed.
 //
@@ -52,12 +53,15 @@ const (
 // leaves behind, and with it a list that denies would deny nothing. SquidGuard
 // has such files.
 func readList(r io.Reader, s *set, form listForm) listResult {
-	r, err := unpacked(r)
+	text, err := unpacked(r)
 	if err != nil {
 		return listResult{err: err}
 	}
 	in := listReader{s: s, form: form}
-	lines := bufio.NewScanner(r)
+	if head, _ := text.Peek(4096); (form == anyLines || form == feedLines) && isZone(string(head)) {
+		in.zone = &zoneReader{}
+	}
+	lines := bufio.NewScanner(text)
 	lines.Buffer(make([]byte, 64<<10), maxLine)
 	for in.err == nil && lines.Scan() {
 		in.lines++
@@ -80,10 +84,15 @@ type listReader struct {
 	listResult
 	s       *set
 	form    listForm
-	adblock bool // the file says that it is in that syntax
+	adblock bool        // the file says that it is in that syntax
+	zone    *zoneReader // the file is a zone
 }
 
 func (in *listReader) line(b []byte) {
+	if in.zone != nil {
+		in.zoneLine(string(b))
+		return
+	}
 	if in.form == anyLines || in.form == feedLines || in.form == domainLines {
 		if name, below := commonLine(b); name != nil {
 			if !in.s.domains.add(string(name), below || in.form == domainLines) {
@@ -118,6 +127,20 @@ func (in *listReader) line(b []byte) {
 		if !in.s.add(e) {
 			in.err = errTooLarge
 		}
+	}
+}
+
+// zoneLine leaves out what no list can say, as in files that others wrote.
+func (in *listReader) zoneLine(line string) {
+	e, ok, bad := in.zone.line(line)
+	if bad != nil {
+		in.wrong++
+		if in.skipped++; in.left.line == 0 {
+			in.left = malformedLine{in.lines, *bad}
+		}
+	}
+	if ok && !in.s.add(e) {
+		in.err = errTooLarge
 	}
 }
 
@@ -160,7 +183,7 @@ func (f listForm) parse(line string) ([]entry, lineKind, *mistake) {
 const maxUnpacked = 4 << 30
 
 // unpacked returns what r reads, unpacked where it is in gzip's form.
-func unpacked(r io.Reader) (io.Reader, error) {
+func unpacked(r io.Reader) (*bufio.Reader, error) {
 	in := bufio.NewReaderSize(r, 64<<10)
 	if head, _ := in.Peek(2); string(head) != "\x1f\x8b" {
 		return in, nil
@@ -169,7 +192,7 @@ func unpacked(r io.Reader) (io.Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &bounded{z, maxUnpacked}, nil
+	return bufio.NewReaderSize(&bounded{z, maxUnpacked}, 64<<10), nil
 }
 
 // bounded is a reader that fails where more is left.

@@ -52,6 +52,9 @@ func (k *compiler) engine() *Engine {
 	for i, r := range k.config.Rules {
 		e.rules = append(e.rules, k.rule(i, r))
 	}
+	for _, l := range k.lists {
+		e.listBytes += l.bytes()
+	}
 	k.checkNames()
 	e.warnings, e.downloads = k.warnings, k.downloads
 	return e
