@@ -194,6 +194,7 @@ func (e *engine) reload(embedded string, ls *listeners) (changes []string, err e
 		old.upstream.Close()
 	}
 	e.metrics.Reloaded(true)
+	go giveBack(max(p.ACL.ListBytes(), old.policy.ACL.ListBytes()))
 	changes = difference(old.policy, p)
 	e.log.Info("policy reloaded", "policy", p.Source(), "changes", strings.Join(changes, "; "))
 	for _, w := range p.Warnings {

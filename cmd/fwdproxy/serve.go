@@ -140,6 +140,7 @@ func start(mode string, p *policy.Policy, stdout, stderr io.Writer) (*server, er
 		return nil, err
 	}
 	s.current.Store(first)
+	giveBack(p.ACL.ListBytes())
 	s.front = s.frontServer()
 	s.listeners = newListeners(s.front, s.framing(), c.Limits.Connections, mode+".listen", s.failed)
 	added, err := s.listeners.prepare(first.listen(mode))
@@ -301,7 +302,7 @@ func (s *server) run() error {
 	ctx, stopWatching := context.WithCancel(context.Background())
 	defer stopWatching()
 	go s.refreshLists(ctx)
-	go fitCollector(ctx, func() int64 { return s.tiers.memory.Stats().Bytes })
+	go fitCollector(ctx, func() int64 { return s.tiers.memory.Stats().Bytes + s.current.Load().policy.ACL.ListBytes() })
 	if s.current.Load().policy.File != "" {
 		err := policy.Watch(ctx, func() []string { return s.current.Load().policy.Files() }, func() { _, _ = s.reloadNow() })
 		if err != nil {
