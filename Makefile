@@ -18,7 +18,7 @@ TOOL := $(GO) tool -modfile=tools/go.mod
 
 .PHONY: help
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: ## run the proxy from source; ARGS="--policy FILE --reverse" are passed on
@@ -51,7 +51,7 @@ modules: ## fail where go.mod or go.sum is not tidy
 .PHONY: vet
 vet: ## run go vet
 	$(GO) vet ./...
-	$(GO) vet -tags soak ./cmd/fwdproxy
+	$(GO) vet -tags soak,benchlists ./cmd/fwdproxy
 
 .PHONY: lint
 lint: ## run staticcheck, errcheck and go fix's modernizers, at the versions of tools/go.mod
@@ -70,6 +70,15 @@ fuzz: ## fuzz every target for FUZZTIME (60s)
 .PHONY: bench
 bench: ## run the benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+# Domains in the list of `make bench-lists`.
+LIST_NAMES ?= 1000000
+
+.PHONY: bench-lists
+bench-lists: ## one list of LIST_NAMES domains (1000000) in fwdproxy and in Squid: start, memory, requests
+	@sh tools/deps.sh squid
+	LIST_NAMES=$(LIST_NAMES) $(GO) test -count=1 -tags benchlists -timeout 30m -run '^TestBenchLists$$' ./cmd/fwdproxy -v
+	$(GO) test -run '^$$' -bench 'Decide|MillionNames' -benchmem ./acl
 
 .PHONY: soak
 soak: ## 1000 clients for 60 seconds, with a reload every second

@@ -137,7 +137,7 @@ type listener struct {
 // destinations is a set with the reasons that a match in it gives.
 type destinations struct {
 	*set
-	byName, byAddress string
+	byName, byAddress, byURL string
 }
 
 // test returns what the condition says, not yet turned round, and the reason
@@ -195,6 +195,8 @@ func (c *condition) testFrom(r *Request) truth {
 	switch {
 	case slices.ContainsFunc(c.from, func(s *set) bool { return s.addresses.contains(r.Client) }):
 		return yes
+	case slices.ContainsFunc(c.from, func(s *set) bool { return s.missing }):
+		return doubt
 	case len(c.users)+len(c.groups) == 0:
 		return no
 	case r.User != "":
@@ -285,7 +287,7 @@ func (c *condition) testForms(sent string, plain func(string) (string, bool)) tr
 }
 
 func (c *condition) testTo(r *Request) (truth, string) {
-	waits := false
+	waits, unsure := false, false
 	for i := range c.to {
 		d := &c.to[i]
 		switch {
@@ -294,10 +296,20 @@ func (c *condition) testTo(r *Request) (truth, string) {
 		case d.addresses.contains(r.Addr):
 			return yes, d.byAddress
 		}
+		switch d.urls.match(r) {
+		case yes:
+			return yes, d.byURL
+		case doubt:
+			unsure = true
+		}
+		unsure = unsure || d.missing
 		waits = waits || d.addresses.len() > 0
 	}
 	if waits && !r.Addr.IsValid() {
 		return unknown, ""
+	}
+	if unsure {
+		return doubt, ""
 	}
 	return no, ""
 }

@@ -46,6 +46,7 @@ func (k *compiler) rule(i int, r RuleConfig) rule {
 		return u
 	}
 	u.action = k.action(key+".action", r.Action)
+	k.warnURLs(key, u.name, r, &u)
 	return u
 }
 
@@ -157,8 +158,8 @@ func (k *compiler) from(key string, texts []string) []condition {
 	for j, s := range texts {
 		at := index(key, j)
 		if list, ok := k.reference(at, s); ok {
-			if list != nil && k.complete(s) && list.domains.count > 0 && list.addresses.len() == 0 {
-				k.problems.Add(at, addressHint, "%s has domains and no addresses, and a client is known by its address", quote(s))
+			if list != nil && k.complete(s) && !list.missing && list.domains.count+len(list.urls.at) > 0 && list.addresses.len() == 0 {
+				k.problems.Add(at, addressHint, "%s has no addresses, and a client is known by its address", quote(s))
 			}
 			if list != nil {
 				c.from = append(c.from, list)
@@ -189,7 +190,8 @@ func (k *compiler) from(key string, texts []string) []condition {
 
 // complete reports whether all that the list "list:NAME" holds is known.
 func (k *compiler) complete(s string) bool {
-	return k.readFiles || len(k.config.Lists[strings.TrimPrefix(s, "list:")].Files) == 0
+	l := k.config.Lists[strings.TrimPrefix(s, "list:")]
+	return k.readFiles || len(l.Files)+len(l.Dirs)+len(l.Download) == 0
 }
 
 func (k *compiler) to(key string, texts []string, not bool) []condition {
@@ -198,7 +200,7 @@ func (k *compiler) to(key string, texts []string, not bool) []condition {
 		at := index(key, j)
 		if list, ok := k.reference(at, s); ok {
 			if list != nil {
-				c.to = append(c.to, destinations{list, "the host name is in " + s, "the destination's address is in " + s})
+				c.to = append(c.to, destinations{list, "the host name is in " + s, "the destination's address is in " + s, "the URL is in " + s})
 			}
 			continue
 		}
@@ -214,7 +216,7 @@ func (k *compiler) to(key string, texts []string, not bool) []condition {
 		}
 	}
 	inline.seal()
-	c.to = append(c.to, destinations{inline, `the host name is in the rule's "to"`, `the destination's address is in the rule's "to"`})
+	c.to = append(c.to, destinations{inline, `the host name is in the rule's "to"`, `the destination's address is in the rule's "to"`, ""})
 	return unless(anywhere, c)
 }
 

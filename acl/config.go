@@ -24,6 +24,10 @@ type Config struct {
 	// PrivateExceptions are addresses and prefixes that stay reachable while
 	// private_destinations is "deny"; the rules still decide about them.
 	PrivateExceptions []string `toml:"private_exceptions"`
+	// DownloadDir is the folder that keeps the last good copy of each list that is
+	// downloaded. It is made when it is missing. A relative path starts at the
+	// folder of the policy file.
+	DownloadDir string `toml:"download_dir"`
 	// Lists are the named lists that rules refer to as "list:NAME".
 	Lists map[string]ListConfig `toml:"lists"`
 	// Rules are tried in order; the first whose conditions all hold decides.
@@ -36,10 +40,36 @@ type ListConfig struct {
 	Domains []string `toml:"domains"`
 	// Addresses are IP addresses and prefixes in CIDR form.
 	Addresses []string `toml:"addresses"`
-	// Files hold one entry a line: domains and addresses as above, lines of a
-	// hosts file, or Adblock-style "||a.b^". A relative path starts at the
-	// folder of the policy file.
+	// URLs are "a.b/path", perhaps with a query: that host (not those below it), at
+	// any port, and the path with all that goes on behind it at one of "/?&;". A
+	// path in another letter case, or that two servers may read differently, is in
+	// doubt: a rule that denies holds, one that allows does not.
+	URLs []string `toml:"urls"`
+	// URLsInTunnels says what a tunnel (CONNECT) to a host of such URLs is, where
+	// the URL is not seen: "doubt" (also when left out), so that a rule that denies
+	// holds for the tunnel and one that allows does not, or "ignore", so that URLs
+	// hold for no tunnel.
+	URLsInTunnels string `toml:"urls_in_tunnels"`
+	// Files hold one entry a line: domains, addresses and URLs as above, lines of a
+	// hosts file, or Adblock-style "||a.b^"; or they are response policy zones (RPZ),
+	// of which refused names and addresses are entries, and rpz-passthru an exception
+	// from them; other answers and triggers are left out, with a warning. They may be compressed (gzip). A
+	// relative path starts at the folder of the policy file.
 	Files []string `toml:"files"`
+	// Dirs are folders as SquidGuard and the UT1 blacklists have them, with the
+	// files "domains" (each with all below it), "urls" (each with and without
+	// "www."), or both. Lines that are neither are left out, and counted in a
+	// warning, as are "expressions", which no rule applies.
+	Dirs []string `toml:"dirs"`
+	// Download holds http or https URLs of files as for files. They are asked for
+	// over [upstream] and its parents, and only from addresses that
+	// private_destinations permits. With no copy in download_dir and none to be had,
+	// the proxy does not start. A download that fails, that is a page, or that lost
+	// more than half of its entries leaves the last good copy in force.
+	Download []string `toml:"download"`
+	// Refresh is how often downloads are asked for anew (ETag, Last-Modified):
+	// "24h" when left out or 0.
+	Refresh unit.Duration `toml:"refresh"`
 }
 
 // RuleConfig is one table [[acl.rule]]. All its conditions must hold; one that

@@ -65,7 +65,7 @@ acl.rule[0].to[0]: "`+strings.Repeat("a", 80)+`"... is neither a host name nor a
 func TestAListOfDomainsAloneIsNoPlaceForAClient(t *testing.T) {
 	c := Config{Lists: map[string]ListConfig{"l": {Files: []string{"f"}}}, Rules: []RuleConfig{{From: []string{"list:l"}, Action: "deny"}}}
 	_, problems := Compile(c, files{"f": "a.test\n"}.open)
-	same(t, lines(problems), `acl.rule[0].from[0]: "list:l" has domains and no addresses, and a client is known by its address (write an address, or a prefix as "10.0.0.0/8")`+"\n")
+	same(t, lines(problems), `acl.rule[0].from[0]: "list:l" has no addresses, and a client is known by its address (write an address, or a prefix as "10.0.0.0/8")`+"\n")
 	compile(t, c, files{"f": "a.test\n10.0.0.1\n"})
 	compile(t, c, files{"f": "# none yet\n"})
 }

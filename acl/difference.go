@@ -102,5 +102,8 @@ func (e *Engine) listDifference(next *Engine) []string {
 }
 
 func (l ListInfo) size() string {
-	return fmt.Sprintf("%d domains and %d addresses", l.Domains, l.Addresses)
+	if l.URLs == 0 {
+		return fmt.Sprintf("%d domains and %d addresses", l.Domains, l.Addresses)
+	}
+	return fmt.Sprintf("%d domains, %d addresses and %d URLs", l.Domains, l.Addresses, l.URLs)
 }

@@ -9,21 +9,48 @@ import (
 type set struct {
 	domains   domainSet
 	addresses addressSet
+	urls      urlSet
+	missing   bool // a part of it is not there, and so anything may be in it
 }
 
 // add reports false when the set is full.
 func (s *set) add(e entry) bool {
-	if e.prefix.IsValid() {
+	switch {
+	case e.prefix.IsValid():
 		s.addresses.add(e.prefix)
 		return true
+	case e.path != "":
+		return s.urls.add(e.name, e.path)
 	}
-	return s.domains.add(e.name, e.below)
+	mark := itself
+	switch {
+	case e.under && e.except:
+		mark = exceptUnder
+	case e.except:
+		mark = exceptItself
+	case e.under:
+		mark = under
+	case e.below:
+		mark = below
+	}
+	return s.domains.mark(e.name, mark)
 }
 
 // seal must stand between add and the first question.
 func (s *set) seal() {
 	s.domains.seal()
 	s.addresses.seal()
+	s.urls.seal()
+}
+
+// empty reports whether the set holds for nothing.
+func (s *set) empty() bool {
+	return s.domains.count == 0 && s.addresses.len() == 0 && len(s.urls.at) == 0
+}
+
+// bytes is what the tables take, none of which have pointers in them.
+func (s *set) bytes() int64 {
+	return s.domains.bytes() + s.urls.hosts.bytes() + int64(cap(s.urls.text)+4*cap(s.urls.at))
 }
 
 // covers reports whether every request that e holds for is in the set.
@@ -32,8 +59,12 @@ func (s *set) covers(e entry) bool {
 	case e.prefix.IsValid():
 		p, ok := s.addresses.find(e.prefix.Addr())
 		return ok && p.Bits() <= e.prefix.Bits()
+	case e.path != "":
+		return s.urls.find(e.name, []byte(e.path)) == yes
 	case e.below:
 		return s.domains.covers(e.name, below)
+	case e.under:
+		return s.domains.covers(e.name, below|under)
 	}
 	return s.domains.match(e.name)
 }
@@ -50,8 +81,11 @@ type domainSet struct {
 
 // The marks of a name.
 const (
-	itself byte = 1 << iota // "a.b"
-	below                   // ".a.b", which is a.b as well
+	itself       byte = 1 << iota // "a.b"
+	below                         // ".a.b", which is a.b as well
+	under                         // all below a.b alone
+	exceptItself                  // not a.b, though it lies below another name
+	exceptUnder                   // not what lies below a.b
 )
 
 // A position is the number of a piece and an offset in it. Pieces never move,
@@ -84,10 +118,14 @@ func (d *domainSet) next(i int) int {
 // add enters a canonical name. It reports false when the set is full, which
 // takes more than four gigabytes of names.
 func (d *domainSet) add(name string, andBelow bool) bool {
-	mark := itself
 	if andBelow {
-		mark = below
+		return d.mark(name, below)
 	}
+	return d.mark(name, itself)
+}
+
+// mark is add, for any of the marks.
+func (d *domainSet) mark(name string, mark byte) bool {
 	h := hash(name)
 	if at, ok := d.find(name, h); ok {
 		d.entry(at)[0] |= mark
@@ -121,6 +159,14 @@ func (d *domainSet) seal() {
 	if last := len(d.names) - 1; last >= 0 {
 		d.names[last] = append(make([]byte, 0, len(d.names[last])), d.names[last]...)
 	}
+}
+
+func (d *domainSet) bytes() int64 {
+	n := cap(d.tags) + 4*cap(d.at)
+	for _, piece := range d.names {
+		n += cap(piece)
+	}
+	return int64(n)
 }
 
 // resize makes a table of that many slots.
@@ -169,7 +215,8 @@ func (d *domainSet) find(name string, h uint64) (uint32, bool) {
 	return 0, false
 }
 
-// match reports whether host is in the set, itself or as a name below one.
+// match reports whether host is in the set, itself or as a name below one,
+// unless a name between them is an exception.
 func (d *domainSet) match(host string) bool { return d.covers(host, itself|below) }
 
 // covers reports whether the set has name with one of the marks, or a name
@@ -178,14 +225,20 @@ func (d *domainSet) covers(name string, marks byte) bool {
 	if d.count == 0 {
 		return false
 	}
+	except := exceptItself
 	for {
-		if at, ok := d.find(name, hash(name)); ok && d.entry(at)[0]&marks != 0 {
-			return true
+		if at, ok := d.find(name, hash(name)); ok {
+			switch has := d.entry(at)[0]; {
+			case has&marks != 0:
+				return true
+			case has&except != 0:
+				return false
+			}
 		}
 		dot := strings.IndexByte(name, '.')
 		if dot < 0 {
 			return false
 		}
-		name, marks = name[dot+1:], below
+		name, marks, except = name[dot+1:], below|under, exceptUnder
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"fwdproxy/internal/problem"
 )
 
 // Action is what a rule does with a request. The zero value is Deny.
@@ -114,6 +116,9 @@ type Engine struct {
 	allowPrivate bool
 	exceptions   addressSet
 	lists        []ListInfo
+	listBytes    int64
+	warnings     problem.List
+	downloads    []Download
 	counts       *Counter // of the default
 }
 
@@ -156,8 +161,19 @@ type ListInfo struct {
 	Name      string
 	Domains   int // different names
 	Addresses int // prefixes, without those that lie in another
+	URLs      int // hosts with a path
 	Skipped   int // lines of its files that no proxy can apply (Adblock options, paths, cosmetic rules)
 }
 
 // Lists returns the lists by name.
 func (e *Engine) Lists() []ListInfo { return slices.Clone(e.lists) }
+
+// ListBytes returns how much memory the lists' entries take, addresses aside.
+func (e *Engine) ListBytes() int64 { return e.listBytes }
+
+// Warnings returns what the lists' content makes doubtful, as
+// Config.Warnings does for the rules' text.
+func (e *Engine) Warnings() problem.List { return slices.Clone(e.warnings) }
+
+// Downloads returns what the lists take from URLs.
+func (e *Engine) Downloads() []Download { return slices.Clone(e.downloads) }

@@ -229,7 +229,7 @@ func TestListsAreCounted(t *testing.T) {
 		"a": {Files: []string{"f"}},
 	}}, files{"f": "x.test\n/ads/\nx.test##.banner\n||y.test^$third-party\n"})
 	got := e.Lists()
-	if len(got) != 2 || got[0] != (ListInfo{"a", 1, 0, 3}) || got[1] != (ListInfo{"b", 2, 2, 0}) {
+	if len(got) != 2 || got[0] != (ListInfo{"a", 1, 0, 0, 3}) || got[1] != (ListInfo{"b", 2, 2, 0, 0}) {
 		t.Errorf("Lists() = %+v", got)
 	}
 }

@@ -12,24 +12,43 @@ import (
 )
 
 // entry is one destination or client in canonical form: a prefix when that is
-// valid, else a name.
+// valid, else a name, and with a path the URLs that begin with both.
 type entry struct {
 	prefix netip.Prefix
 	name   string
-	below  bool // the name and all names below it
+	below  bool   // the name and all names below it
+	under  bool   // all names below it, and not the name
+	except bool   // not what is said, whatever a shorter name says
+	path   string // and query, plain; the name may be an address then
 }
+
+func single(a netip.Addr) entry { return entry{prefix: netip.PrefixFrom(a, a.BitLen())} }
 
 // String returns the form that the entry is best written in.
 func (e entry) String() string {
 	switch {
+	case e.except:
+		e.except = false
+		return "!" + e.String()
+	case !e.prefix.IsValid() && e.under:
+		return "*." + e.name
 	case !e.prefix.IsValid() && e.below:
 		return "." + e.name
+	case !e.prefix.IsValid() && e.path != "":
+		return bracketed(e.name) + e.path
 	case !e.prefix.IsValid():
 		return e.name
 	case e.prefix.IsSingleIP():
 		return e.prefix.Addr().String()
 	}
 	return e.prefix.String()
+}
+
+func bracketed(host string) string {
+	if strings.Contains(host, ":") {
+		return "[" + host + "]"
+	}
+	return host
 }
 
 // mistake says what is wrong with an entry, and what would be right.
@@ -74,7 +93,7 @@ func parseEntry(s string) (entry, *mistake) {
 	case addr.IsValid() && isBelow:
 		return entry{}, mistaken("write "+strconv.Quote(addr.String()), "%s: nothing is below an address", quote(s))
 	case addr.IsValid():
-		return entry{prefix: netip.PrefixFrom(addr, addr.BitLen())}, nil
+		return single(addr), nil
 	}
 	return entry{name: host, below: isBelow}, nil
 }
@@ -104,8 +123,12 @@ func parsePrefix(s string) (entry, *mistake) {
 	before, after, _ := strings.Cut(s, "/")
 	p, err := netip.ParsePrefix(s)
 	if err != nil {
-		if e, bad := parseEntry(before); bad == nil && !e.prefix.IsValid() {
-			return entry{}, mistaken("write "+strconv.Quote(e.String()), "%s has a path; hosts alone are matched", quote(s))
+		e, bad := parseEntry(before)
+		switch {
+		case bad != nil && before != "":
+			return entry{}, bad
+		case bad == nil && !e.prefix.IsValid():
+			return entry{}, mistaken("write "+strconv.Quote(e.String())+`, or put the URL under "urls" of a list`, "%s has a path", quote(s))
 		}
 		if fixed, ok := fromNetmask(before, after); ok {
 			return entry{}, mistaken("write "+strconv.Quote(fixed), "%s has a netmask", quote(s))
@@ -149,10 +172,10 @@ func urlMistake(s string) *mistake {
 	hint := entryHint
 	if u, err := url.Parse(s); err == nil {
 		if host, _, err := target.ParseHost(u.Hostname()); err == nil {
-			hint = "write " + strconv.Quote(host)
+			hint = "write " + strconv.Quote(host) + `, or put the URL under "urls" of a list`
 		}
 	}
-	return mistaken(hint, "%s is a URL; hosts alone are matched", quote(s))
+	return mistaken(hint, "%s is a URL", quote(s))
 }
 
 func wildcardMistake(s string) *mistake {

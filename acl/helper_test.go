@@ -1,6 +1,9 @@
 package acl
 
 import (
+	"bytes"
+	"compress/gzip"
+	"errors"
 	"io"
 	"io/fs"
 	"net/netip"
@@ -66,4 +69,15 @@ func same(t *testing.T, got, want string) {
 	if got != want {
 		t.Errorf("got:\n%swant:\n%s", got, want)
 	}
+}
+
+func gzipped(t testing.TB, text string) string {
+	t.Helper()
+	var out bytes.Buffer
+	w := gzip.NewWriter(&out)
+	_, err := io.WriteString(w, text)
+	if err := errors.Join(err, w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
 }

@@ -3,6 +3,7 @@ package acl
 import (
 	"bufio"
 	"bytes"
+	"compress/gzip"
 	"errors"
 	"io"
 	"net/netip"
@@ -16,8 +17,10 @@ const (
 
 // listResult is what reading a list file came to, apart from its entries.
 type listResult struct {
-	lines     int // read
-	skipped   int // that hold nothing a proxy could apply
+	lines     int           // read
+	skipped   int           // that hold nothing a proxy could apply
+	wrong     int           // of these, how many are malformed
+	left      malformedLine // the first that was left out and is worth telling of; zero for none
 	malformed []malformedLine
 	more      int // malformed lines beyond those
 	err       error
@@ -28,58 +31,183 @@ type malformedLine struct {
 	mistake
 }
 
+// listForm is what the lines of a list file are.
+type listForm uint8
+
+const (
+	anyLines        listForm = iota
+	domainLines              // SquidGuard's domains: each with all below it
+	urlLines                 // SquidGuard's urls: each with and without "www."
+	expressionLines          // SquidGuard's expressions, which are counted alone
+	feedLines                // anyLines, written by somebody else
+)
+
 // readList adds the entries of a list file to s. Lines may be comments ("#" or
 // "!"), plain entries, lines of a hosts file ("0.0.0.0 name name", each name
-// alone), or Adblock-style "||a.b^" (a.b and all below it). Of the Adblock
-// syntax, what depends on more than the host is skipped and counted.
+// alone), or Adblock-style "||a.b^" (a.b and all below it); or the file is a
+// response policy zone. Of the Adblock
+// syntax, what depends on more than the host is skipped and counted; in
+// SquidGuard's files and in downloads, which nobody here wrote, what is malformed.
 //
 // A file without a single byte is an error: it is what a download that failed
-// leaves behind, and with it a list that denies would deny nothing.
-func readList(r io.Reader, s *set) listResult {
-	var out listResult
-	in := bufio.NewScanner(r)
-	in.Buffer(make([]byte, 64<<10), maxLine)
-	adblock := false
-	for in.Scan() {
-		out.lines++
-		if name, below := commonLine(in.Bytes()); name != nil {
-			if !s.domains.add(string(name), below) {
-				out.err = errTooLarge
-				return out
+// leaves behind, and with it a list that denies would deny nothing. SquidGuard
+// has such files.
+func readList(r io.Reader, s *set, form listForm) listResult {
+	text, err := unpacked(r)
+	if err != nil {
+		return listResult{err: err}
+	}
+	in := listReader{s: s, form: form}
+	if head, _ := text.Peek(4096); (form == anyLines || form == feedLines) && isZone(string(head)) {
+		in.zone = &zoneReader{}
+	}
+	lines := bufio.NewScanner(text)
+	lines.Buffer(make([]byte, 64<<10), maxLine)
+	for in.err == nil && lines.Scan() {
+		in.lines++
+		in.line(lines.Bytes())
+	}
+	if in.err == nil {
+		in.err = lines.Err()
+	}
+	switch {
+	case errors.Is(in.err, bufio.ErrTooLong):
+		in.err = errors.New("the line is longer than a megabyte")
+	case in.err == nil && in.lines == 0 && (form == anyLines || form == feedLines):
+		in.err = errors.New(`the file is empty; write "# empty" into a list that is meant to be`)
+	}
+	return in.listResult
+}
+
+// listReader reads one list file.
+type listReader struct {
+	listResult
+	s       *set
+	form    listForm
+	adblock bool        // the file says that it is in that syntax
+	zone    *zoneReader // the file is a zone
+}
+
+func (in *listReader) line(b []byte) {
+	if in.zone != nil {
+		in.zoneLine(string(b))
+		return
+	}
+	if in.form == anyLines || in.form == feedLines || in.form == domainLines {
+		if name, below := commonLine(b); name != nil {
+			if !in.s.domains.add(string(name), below || in.form == domainLines) {
+				in.err = errTooLarge
 			}
-			continue
-		}
-		line := in.Text()
-		if out.lines == 1 {
-			line = strings.TrimPrefix(line, "\ufeff")
-		}
-		if strings.HasPrefix(line, "[Adblock") {
-			adblock = true
-			continue
-		}
-		entries, kind, bad := parseLine(line)
-		switch {
-		case kind == skippedLine, bad != nil && adblock:
-			out.skipped++
-		case bad != nil && len(out.malformed) < maxMalformed:
-			out.malformed = append(out.malformed, malformedLine{out.lines, *bad})
-		case bad != nil:
-			out.more++
-		}
-		for _, e := range entries {
-			if !s.add(e) {
-				out.err = errTooLarge
-				return out
-			}
+			return
 		}
 	}
-	switch out.err = in.Err(); {
-	case errors.Is(out.err, bufio.ErrTooLong):
-		out.err = errors.New("the line is longer than a megabyte")
-	case out.err == nil && out.lines == 0:
-		out.err = errors.New(`the file is empty; write "# empty" into a list that is meant to be`)
+	line := string(b)
+	if in.lines == 1 {
+		line = strings.TrimPrefix(line, "\ufeff")
 	}
-	return out
+	if (in.form == anyLines || in.form == feedLines) && strings.HasPrefix(line, "[Adblock") {
+		in.adblock = true
+		return
+	}
+	entries, kind, bad := in.form.parse(line)
+	switch {
+	case kind == skippedLine, bad != nil && in.adblock:
+		in.skipped++
+	case bad != nil && in.form != anyLines:
+		in.wrong++
+		if in.skipped++; in.left.line == 0 {
+			in.left = malformedLine{in.lines, *bad}
+		}
+	case bad != nil && len(in.malformed) < maxMalformed:
+		in.malformed = append(in.malformed, malformedLine{in.lines, *bad})
+	case bad != nil:
+		in.more++
+	}
+	for _, e := range entries {
+		if !in.s.add(e) {
+			in.err = errTooLarge
+		}
+	}
+}
+
+// zoneLine leaves out what no list can say, as in files that others wrote.
+func (in *listReader) zoneLine(line string) {
+	e, ok, bad := in.zone.line(line)
+	if bad != nil {
+		in.wrong++
+		if in.skipped++; in.left.line == 0 {
+			in.left = malformedLine{in.lines, *bad}
+		}
+	}
+	if ok && !in.s.add(e) {
+		in.err = errTooLarge
+	}
+}
+
+// parse reads a line of the form.
+func (f listForm) parse(line string) ([]entry, lineKind, *mistake) {
+	if f == anyLines || f == feedLines {
+		return parseLine(line)
+	}
+	line = strings.TrimSpace(line)
+	if line == "" || line[0] == '#' {
+		return nil, commentLine, nil
+	}
+	switch f {
+	case domainLines:
+		e, bad := parseEntry(line)
+		if bad != nil {
+			return nil, entryLine, bad
+		}
+		e.below = !e.prefix.IsValid()
+		return []entry{e}, entryLine, nil
+	case urlLines:
+		e, bad := parseURL(line)
+		if bad != nil {
+			return nil, entryLine, bad
+		}
+		out := []entry{e}
+		if bare, ok := strings.CutPrefix(e.name, "www."); ok && strings.Contains(bare, ".") {
+			e.name = bare
+			out = append(out, e)
+		} else if _, err := netip.ParseAddr(e.name); e.name != "" && err != nil && len(e.name) < 250 {
+			e.name = "www." + e.name
+			out = append(out, e)
+		}
+		return out, entryLine, nil
+	}
+	return nil, skippedLine, nil
+}
+
+// maxUnpacked bounds what a compressed list file may become.
+const maxUnpacked = 4 << 30
+
+// unpacked returns what r reads, unpacked where it is in gzip's form.
+func unpacked(r io.Reader) (*bufio.Reader, error) {
+	in := bufio.NewReaderSize(r, 64<<10)
+	if head, _ := in.Peek(2); string(head) != "\x1f\x8b" {
+		return in, nil
+	}
+	z, err := gzip.NewReader(in)
+	if err != nil {
+		return nil, err
+	}
+	return bufio.NewReaderSize(&bounded{z, maxUnpacked}, 64<<10), nil
+}
+
+// bounded is a reader that fails where more is left.
+type bounded struct {
+	io.Reader
+	left int64
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, errors.New("the file unpacks to more than 4 GiB")
+	}
+	n, err := b.Reader.Read(p[:min(int64(len(p)), b.left)])
+	b.left -= int64(n)
+	return n, err
 }
 
 var errTooLarge = errors.New("the list is too large")
@@ -159,9 +287,20 @@ func parseLine(line string) ([]entry, lineKind, *mistake) {
 	}
 	e, bad := parseEntry(line)
 	if bad != nil {
+		if u, wrong := parseURL(line); wrong == nil && (u.path != "" || strings.Contains(line, "://")) && !looksLikeMask(u) {
+			e, bad = u, nil
+		}
+	}
+	if bad != nil {
 		return nil, entryLine, bad
 	}
 	return []entry{e}, entryLine, nil
+}
+
+// looksLikeMask reports whether somebody may have meant a prefix or a netmask.
+func looksLikeMask(e entry) bool {
+	_, err := netip.ParseAddr(e.name)
+	return err == nil && strings.Trim(e.path, "/0123456789.:") == ""
 }
 
 // isFilter reports whether the line is in the Adblock syntax and in no other.

@@ -10,7 +10,7 @@ import (
 // read returns what is in the set after reading a list file, and what else came of it.
 func read(text string) (string, listResult) {
 	s := &set{}
-	out := readList(strings.NewReader(text), s)
+	out := readList(strings.NewReader(text), s, anyLines)
 	s.seal()
 	var got []string
 	for at, name := range s.domains.all {
@@ -22,6 +22,11 @@ func read(text string) (string, listResult) {
 	}
 	for _, p := range s.addresses.prefixes {
 		got = append(got, entry{prefix: p}.String())
+	}
+	for _, at := range s.urls.at {
+		text := string(s.urls.entry(at))
+		host, path, _ := strings.Cut(text, "/")
+		got = append(got, entry{name: host, path: "/" + path}.String())
 	}
 	slices.Sort(got)
 	return strings.Join(got, " "), out
@@ -48,6 +53,7 @@ func TestListFilesComeInManyForms(t *testing.T) {
 		"Adblock, skipped": {"||a.test^$third-party\n||b.test^$important\n||c.test/ads^\n||d.test\n||e*.test^\n||f.test^path\n@@||g.test^\n/ads/*\n|https://h.test|\n" +
 			"i.test##.banner\n##.ad\nj.test,k.test#@#.x\nl.test#?#div\nm.test#$#body\n||n.test:8080^\n||o.test^\n", ".o.test", 14},
 		"Adblock with its header": {"[Adblock Plus 2.0]\n! Title: x\n||a.test^\n&ad_box_\n-banner-ad.\n.com/ads/\n", "-banner-ad .a.test", 2},
+		"URLs":                    {"a.test/x\nhttp://B.test/%61/../c?q#f\nhttps://c.test/\n192.0.2.1/x\n[2001:db8::1]/x\n", "192.0.2.1/x [2001:db8::1]/x a.test/x b.test/c?q c.test", 0},
 		"empty on purpose":        {"# empty\n", "", 0},
 	} {
 		got, out := read(tt.text)
@@ -58,7 +64,7 @@ func TestListFilesComeInManyForms(t *testing.T) {
 }
 
 func TestAMalformedLineOfAListFileIsAProblemWithItsLine(t *testing.T) {
-	bad := []string{"*.a.test", "http://b.test/x", "c.test/path", "d.test:443", "10.0.0.1/8", "e.test f.test", "192.168.1.5 nas.test",
+	bad := []string{"*.a.test", "ftp://b.test/x", "c.test:81/path", "d.test:443", "10.0.0.1/8", "e.test f.test", "192.168.1.5 nas.test",
 		"0.0.0.0 g..test", "||h..test^", "*"}
 	text := "ok.test\n" + strings.Join(bad, "\n") + "\nlist:x\nuser:y\n0.0.0.0 .z.test\nlast.test\n"
 	c := Config{Lists: map[string]ListConfig{"l": {Files: []string{"f.txt"}}}}
@@ -70,7 +76,7 @@ func TestAMalformedLineOfAListFileIsAProblemWithItsLine(t *testing.T) {
 }
 
 func TestAnEmptyListFileIsAnErrorForItIsWhatAFailedDownloadLeaves(t *testing.T) {
-	if out := readList(strings.NewReader(""), &set{}); out.err == nil {
+	if out := readList(strings.NewReader(""), &set{}, anyLines); out.err == nil {
 		t.Error("no error")
 	}
 }
@@ -100,7 +106,7 @@ func FuzzListLines(f *testing.F) {
 		s.seal()
 		for _, e := range entries {
 			again, _, bad := parseLine(e.String())
-			if bad != nil || len(again) != 1 || again[0] != e {
+			if e.path == "" && (bad != nil || len(again) != 1 || again[0] != e) { // a path is shown decoded
 				t.Fatalf("%q has %q, which is read as %v, %v", line, e, again, bad)
 			}
 			if !s.covers(e) {

@@ -18,7 +18,7 @@ var (
 	someHosts     = []string{"test", "a.test", "b.a.test", "c.b.a.test", "b.test", "192.0.2.1", "192.0.2.130", "2001:db8::1"}
 	someAddresses = []string{"192.0.2.1", "192.0.2.130", "192.0.2.200", "198.51.100.1", "2001:db8::1", "2001:db8:1::1", "::ffff:192.0.2.1"}
 	someEntries   = []string{"*", "test", "a.test", ".a.test", "b.a.test", ".b.a.test", ".test", "192.0.2.0/24", "192.0.2.128/25",
-		"192.0.2.1", "2001:db8::/32", "2001:db8::1", "list:names", "list:nets", "list:both"}
+		"192.0.2.1", "2001:db8::/32", "2001:db8::1", "list:names", "list:nets", "list:both", "list:urls"}
 	someClients = []string{"10.0.0.1", "10.0.0.2", "10.1.0.1", "fe80::1"}
 	someFrom    = []string{"10.0.0.0/8", "10.0.0.1", "10.0.0.0/16", "fe80::/10", "list:nets", "user:ann", "group:sales", "user:bob"}
 	someMethods = []string{"GET", "POST", "CONNECT"}
@@ -62,6 +62,7 @@ func randomConfig(r *rand.Rand) Config {
 	c := Config{Default: pick(r, someActions), Lists: map[string]ListConfig{
 		"names": {Domains: []string{".b.test", "a.test"}},
 		"nets":  {Addresses: []string{"192.0.2.0/25", "10.1.0.0/16"}},
+		"urls":  {URLs: []string{"a.test/a", "b.a.test/b", "192.0.2.1/a?x"}},
 		"both":  {Domains: []string{"c.b.a.test"}, Addresses: []string{"2001:db8:1::/48", "198.51.100.1"}},
 	}}
 	for range r.IntN(6) {
@@ -191,8 +192,14 @@ func slow(c Config, q Request) (Action, int) {
 			from = from || u.Action == "deny" && identities(u.From)
 			notFrom = notFrom || u.Action == "allow" && identities(u.NotFrom)
 		}
-		if !from || notFrom || !any(u.To, addr, host) ||
-			len(u.NotTo) > 0 && any(u.NotTo, addr, host) ||
+		to, notTo := any(u.To, addr, host), len(u.NotTo) > 0 && any(u.NotTo, addr, host)
+		if in, unsure := urlReadings(u.To, q); !to {
+			to = in || unsure && u.Action == "deny"
+		}
+		if in, unsure := urlReadings(u.NotTo, q); !notTo {
+			notTo = in || unsure && u.Action == "allow"
+		}
+		if !from || notFrom || !to || notTo ||
 			len(u.Methods) > 0 && u.Methods[0] != q.Method || len(u.NotMethods) > 0 && u.NotMethods[0] == q.Method ||
 			len(u.Ports) > 0 && !u.Ports[0].Contains(q.Port) || !slowly(u, q) {
 			continue
@@ -206,6 +213,28 @@ func slow(c Config, q Request) (Action, int) {
 		return Allow, -1
 	}
 	return Deny, -1
+}
+
+// urlReadings reports whether the request's URL is in list:urls, if that is
+// among texts, however it is read, or by some readings alone.
+func urlReadings(texts []string, q Request) (in, unsure bool) {
+	path := map[string]string{"a.test": "/a", "b.a.test": "/b", "192.0.2.1": "/a"}[q.Host]
+	switch {
+	case path == "" || !slices.Contains(texts, "list:urls"):
+		return false, false
+	case q.Method == "CONNECT" || q.Path == "":
+		return false, true
+	}
+	readings := map[string][]string{"/a": {"/a"}, "/%61": {"/a"}, "/b/../a": {"/b/../a", "/a"}, "/b": {"/b"}, "/b%2fa": {"/b%2fa", "/b/a"}}[q.Path]
+	in = true
+	for _, r := range readings {
+		hit := r == path || strings.HasPrefix(r, path+"/")
+		if q.Host == "192.0.2.1" {
+			hit = r == path && (q.Query == "x" || q.Query == "%78")
+		}
+		in, unsure = in && hit, unsure || hit
+	}
+	return in, unsure && !in
 }
 
 func identities(texts []string) bool {

@@ -29,6 +29,8 @@ type compiler struct {
 	open      func(path string) (io.ReadCloser, error)
 	problems  problem.List
 	lists     map[string]*set
+	warnings  problem.List
+	downloads []Download
 }
 
 func (k *compiler) engine() *Engine {
@@ -50,7 +52,11 @@ func (k *compiler) engine() *Engine {
 	for i, r := range k.config.Rules {
 		e.rules = append(e.rules, k.rule(i, r))
 	}
+	for _, l := range k.lists {
+		e.listBytes += l.bytes()
+	}
 	k.checkNames()
+	e.warnings, e.downloads = k.warnings, k.downloads
 	return e
 }
 
@@ -73,61 +79,6 @@ func (k *compiler) bad(key string, m *mistake) bool {
 	}
 	k.problems.Add(key, m.hint, "%s", m.message)
 	return true
-}
-
-func (k *compiler) list(name string, c ListConfig) ListInfo {
-	key, s := "acl.lists."+tomlKey(name), &set{}
-	if name == "" {
-		k.problems.Add(key, "", "the list has no name")
-	}
-	if len(c.Domains)+len(c.Addresses)+len(c.Files) == 0 {
-		k.problems.Add(key, `give it "domains", "addresses" or "files"`, "the list is empty")
-	}
-	for i, text := range c.Domains {
-		if e, bad := parseDomain(text); !k.bad(index(key+".domains", i), bad) {
-			s.add(e)
-		}
-	}
-	for i, text := range c.Addresses {
-		if e, bad := parseAddress(text); !k.bad(index(key+".addresses", i), bad) {
-			s.add(e)
-		}
-	}
-	skipped := 0
-	for i, path := range c.Files {
-		skipped += k.file(index(key+".files", i), path, s)
-	}
-	s.seal()
-	k.lists[name] = s
-	return ListInfo{Name: name, Domains: s.domains.count, Addresses: s.addresses.len(), Skipped: skipped}
-}
-
-// file reads a list file into s, and returns how many lines were skipped.
-func (k *compiler) file(key, path string, s *set) int {
-	if path == "" {
-		k.problems.Add(key, "", "the path is empty")
-		return 0
-	}
-	if !k.readFiles {
-		return 0
-	}
-	f, err := k.open(path)
-	if err != nil {
-		k.problems.Add(key, "", "list file can not be opened: %v", err)
-		return 0
-	}
-	defer f.Close()
-	got := readList(f, s)
-	for _, p := range got.malformed {
-		k.problems.Add(key, p.hint, "%s:%d: %s", path, p.line, p.message)
-	}
-	if got.more > 0 {
-		k.problems.Add(key, "", "%s: %d more malformed lines", path, got.more)
-	}
-	if got.err != nil {
-		k.problems.Add(key, "", "%s:%d: %v", path, got.lines+1, got.err)
-	}
-	return got.skipped
 }
 
 // reference reads "list:NAME". It reports false for anything else; a list that

@@ -167,7 +167,7 @@ func BenchmarkReadList(b *testing.B) {
 	b.ReportAllocs()
 	b.SetBytes(int64(text.Len()))
 	for b.Loop() {
-		if out := readList(strings.NewReader(text.String()), &set{}); out.err != nil {
+		if out := readList(strings.NewReader(text.String()), &set{}, anyLines); out.err != nil {
 			b.Fatal(out.err)
 		}
 	}

@@ -21,6 +21,7 @@ import (
 	"fwdproxy/acl"
 	"fwdproxy/auth"
 	"fwdproxy/internal/problem"
+	"fwdproxy/lists"
 )
 
 // DefaultFile is the policy that is used when no file is named and this one
@@ -124,7 +125,7 @@ func compile(text, dir string) (*Policy, problem.List) {
 	sum := sha256.New()
 	io.WriteString(sum, text)
 	engine, more := acl.Compile(p.Config.ACL, func(path string) (io.ReadCloser, error) {
-		file, err := os.Open(path)
+		file, err := p.openList(path)
 		if err != nil {
 			return nil, err
 		}
@@ -147,7 +148,7 @@ func compile(text, dir string) (*Policy, problem.List) {
 	if p.Auth != nil {
 		io.WriteString(sum, p.Auth.Digest())
 	}
-	p.Warnings = append(append(p.Config.ACL.Warnings(), p.Config.Cache.Warnings()...), warnings...)
+	p.Warnings = append(append(append(p.Config.ACL.Warnings(), engine.Warnings()...), p.Config.Cache.Warnings()...), warnings...)
 	locate(p.Warnings, lines)
 	p.Digest = hex.EncodeToString(sum.Sum(nil))
 	return p, nil
@@ -176,6 +177,21 @@ func (p *Policy) upstreamFiles() (digest string, problems problem.List) {
 	}
 	return hex.EncodeToString(sum.Sum(nil)), problems
 }
+
+// openList opens a list's file, or the copy of one that is downloaded.
+func (p *Policy) openList(path string) (io.ReadCloser, error) {
+	if !strings.HasPrefix(path, "http://") && !strings.HasPrefix(path, "https://") {
+		return os.Open(path)
+	}
+	copied, err := p.Copies().Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, acl.ErrNotDownloaded
+	}
+	return copied, err
+}
+
+// Copies is where the copies of downloaded lists are.
+func (p *Policy) Copies() lists.Copies { return lists.Copies{Dir: p.Config.ACL.DownloadDir} }
 
 type readCloser struct {
 	io.Reader
@@ -213,14 +229,22 @@ func (p *Policy) resolvePaths(dir string) {
 		}
 		return filepath.Join(dir, path)
 	}
+	p.Config.ACL.DownloadDir = rel(p.Config.ACL.DownloadDir)
 	for name, list := range p.Config.ACL.Lists {
 		files := make([]string, len(list.Files))
 		for i, f := range list.Files {
 			files[i] = rel(f)
 		}
-		list.Files = files
-		p.Config.ACL.Lists[name] = list
+		dirs := make([]string, len(list.Dirs))
+		for i, d := range list.Dirs {
+			dirs[i] = rel(d)
+			for _, f := range acl.DirFiles() {
+				files = append(files, filepath.Join(dirs[i], f))
+			}
+		}
 		p.Lists = append(p.Lists, files...)
+		list.Files, list.Dirs = files[:len(list.Files)], dirs
+		p.Config.ACL.Lists[name] = list
 	}
 	slices.Sort(p.Lists)
 	who := &p.Config.Forward.Auth

@@ -16,7 +16,7 @@ type processInfo struct {
 	Loaded    time.Time      `json:"policy_loaded"`
 	Default   string         `json:"default"`
 	Rules     []acl.RuleInfo `json:"rules"`
-	Lists     []acl.ListInfo `json:"lists"`
+	Lists     []listInfo     `json:"lists"`
 	Disk      *diskInfo      `json:"disk,omitempty"`
 	Draining  bool           `json:"draining"`
 }
@@ -26,7 +26,7 @@ func (s *server) info() any {
 	info := processInfo{
 		Version: versionString(), Mode: s.mode,
 		Policy: l.policy.Source(), Digest: l.policy.Digest, Loaded: l.loaded,
-		Default: l.policy.ACL.Default().String(), Rules: l.policy.ACL.Rules(), Lists: l.policy.ACL.Lists(),
+		Default: l.policy.ACL.Default().String(), Rules: l.policy.ACL.Rules(), Lists: s.listInfos(),
 		Disk:     s.tiers.info(),
 		Draining: s.readiness() != nil,
 	}

@@ -48,6 +48,8 @@ type engine struct {
 	metrics *accesslog.Metrics
 	log     *slog.Logger
 
+	downloads downloads
+
 	accessMu sync.RWMutex // held for writing while a reload replaces the log
 	access   *accesslog.Logger
 	stdout   io.Writer
@@ -157,6 +159,9 @@ func (e *engine) reload(embedded string, ls *listeners) (changes []string, err e
 		}
 	}()
 	p, err := old.policy.Reload(embedded)
+	if err == nil {
+		p, err = e.complete(p, embedded)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -189,6 +194,7 @@ func (e *engine) reload(embedded string, ls *listeners) (changes []string, err e
 		old.upstream.Close()
 	}
 	e.metrics.Reloaded(true)
+	go giveBack(max(p.ACL.ListBytes(), old.policy.ACL.ListBytes()))
 	changes = difference(old.policy, p)
 	e.log.Info("policy reloaded", "policy", p.Source(), "changes", strings.Join(changes, "; "))
 	for _, w := range p.Warnings {

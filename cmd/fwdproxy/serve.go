@@ -128,12 +128,19 @@ func start(mode string, p *policy.Policy, stdout, stderr io.Writer) (*server, er
 		access.Close()
 		_ = stored.close()
 	}
+	p.Copies().Clean()
+	p, err = s.complete(p, fwdproxy.DefaultPolicy)
+	if err != nil {
+		abort()
+		return nil, err
+	}
 	first, err := s.build(p, nil)
 	if err != nil {
 		abort()
 		return nil, err
 	}
 	s.current.Store(first)
+	giveBack(p.ACL.ListBytes())
 	s.front = s.frontServer()
 	s.listeners = newListeners(s.front, s.framing(), c.Limits.Connections, mode+".listen", s.failed)
 	added, err := s.listeners.prepare(first.listen(mode))
@@ -232,6 +239,7 @@ func (s *server) registerGauges(memory *store.Memory) {
 	registerMirrors(s.registry, s.mirrors)
 	gauge("fwdproxy_policy_loaded_timestamp_seconds", "When the policy in force was loaded.", func() float64 { return float64(s.current.Load().loaded.Unix()) })
 	s.registry.MustRegister(ruleMetrics(func() *acl.Engine { return s.current.Load().policy.ACL }))
+	s.registry.MustRegister(listMetrics(s.listInfos))
 	s.registry.MustRegister(parentGauge(func() []upstream.ParentState { return s.current.Load().upstream.Parents() }))
 	s.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "fwdproxy_log_dropped_total", Help: "Access log records dropped because the sink did not take them.",
@@ -293,7 +301,8 @@ func (s *server) run() error {
 	defer signal.Stop(signals)
 	ctx, stopWatching := context.WithCancel(context.Background())
 	defer stopWatching()
-	go fitCollector(ctx, func() int64 { return s.tiers.memory.Stats().Bytes })
+	go s.refreshLists(ctx)
+	go fitCollector(ctx, func() int64 { return s.tiers.memory.Stats().Bytes + s.current.Load().policy.ACL.ListBytes() })
 	if s.current.Load().policy.File != "" {
 		err := policy.Watch(ctx, func() []string { return s.current.Load().policy.Files() }, func() { _, _ = s.reloadNow() })
 		if err != nil {
