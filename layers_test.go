@@ -22,13 +22,8 @@ const module = "fwdproxy"
 // which holds files to embed.
 const layers = `
 	. internal/fault internal/header internal/hop internal/problem internal/target internal/unit
-<<<<<<< HEAD
-	acl auth tunnel cache/store
-	cache compress upstream accesslog
-=======
 	acl auth lists tunnel cache/store
-	cache upstream accesslog
->>>>>>> 03c11c7 (Lists come from URLs, with the last good copy on disk)
+	cache compress upstream accesslog
 	internal/edge
 	http1 forward reverse admin
 	policy
