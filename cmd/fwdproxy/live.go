@@ -183,6 +183,7 @@ func (e *engine) reload(embedded string, ls *listeners) (changes []string, err e
 		}
 		return nil, err
 	}
+	open, denied := e.tunnels.Redecide(next.door)
 	e.current.Store(next)
 	ls.commit(next.listen(e.mode), added)
 	if next.upstream != old.upstream {
@@ -190,6 +191,13 @@ func (e *engine) reload(embedded string, ls *listeners) (changes []string, err e
 	}
 	e.metrics.Reloaded(true)
 	changes = difference(old.policy, p)
+	if denied > 0 {
+		fate := "kept"
+		if next.door.Tunnel.CutsOnReload() {
+			fate = "cut"
+		}
+		changes = append(changes, fmt.Sprintf("%d of %d open tunnels denied now, and %s", denied, open, fate))
+	}
 	e.log.Info("policy reloaded", "policy", p.Source(), "changes", strings.Join(changes, "; "))
 	for _, w := range p.Warnings {
 		e.log.Warn("policy", "warning", w.String())

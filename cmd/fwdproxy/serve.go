@@ -228,6 +228,9 @@ func (s *server) registerGauges(memory *store.Memory) {
 	gauge("fwdproxy_tunnels", "Tunnels and WebSockets open now.", func() float64 { return float64(s.tunnels.Open()) })
 	gauge("fwdproxy_cache_entries", "Entries in the memory cache: responses and their segments.", func() float64 { return float64(memory.Stats().Entries) })
 	gauge("fwdproxy_cache_bytes", "Bytes that the memory cache has allocated for entries.", func() float64 { return float64(memory.Stats().Bytes) })
+	s.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "fwdproxy_tunnels_cut_total", Help: "Tunnels and WebSockets that a reload of the policy cut.",
+	}, func() float64 { return float64(s.tunnels.Cut()) }))
 	registerMemory(s.registry, memory)
 	registerMirrors(s.registry, s.mirrors)
 	gauge("fwdproxy_policy_loaded_timestamp_seconds", "When the policy in force was loaded.", func() float64 { return float64(s.current.Load().loaded.Unix()) })

@@ -64,6 +64,7 @@ type Exchange struct {
 	target  target.Target // as Decide was asked about it
 	who     auth.Identity // of this request, whatever came before it on the connection
 	hop     hop.Hop
+	hello   *tunnel.Hello // what began the tunnel, where it was looked at
 	outcome cache.Outcome
 	reqBody *requestBody
 	resBody *responseBody
