@@ -44,6 +44,7 @@ type engine struct {
 	cache   *cache.Cache
 	tunnels *edge.Tunnels
 	mirrors *reverse.Mirrors
+	shadow  *candidate // nil without --shadow
 	own     ownAddrs
 	metrics *accesslog.Metrics
 	log     *slog.Logger
@@ -89,6 +90,7 @@ func (e *engine) build(p *policy.Policy, old *live) (*live, error) {
 		Unresolved: slices.ContainsFunc(c.Upstream.Parents, func(p upstream.ParentConfig) bool { return p.Resolves }),
 		Tunnels:    e.tunnels,
 		Tunnel:     c.Forward.Tunnel,
+		Candidate:  e.shadow.differences(),
 		Log:        e.record,
 		Now:        time.Now,
 	}

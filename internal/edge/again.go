@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"net/http"
 	"net/netip"
 	"time"
 
@@ -34,13 +35,13 @@ func (x *Exchange) again(d *Door, now time.Time) error {
 		return err
 	}
 	switch {
+	case x.r.Method != http.MethodConnect || !d.Tunnel.Peeks(x.target.Port):
+		return nil
 	case x.hello != nil:
 		return x.judgeHello(d, *x.hello, now, who)
-	case x.r.Method == "CONNECT" && d.Tunnel.Peeks(x.target.Port):
-		return &fault.Error{Kind: fault.RequestDenied, Rule: "forward.tunnel.peek",
-			Details: "the tunnel's server name is to be looked at, and what began it has passed unseen"}
 	}
-	return nil
+	return &fault.Error{Kind: fault.RequestDenied, Rule: "forward.tunnel.peek",
+		Details: "the tunnel's server name is to be looked at, and what began it has passed unseen"}
 }
 
 // known returns the user of that name as d's files have it; nobody where they
