@@ -104,8 +104,11 @@ func TestAReloadDecidesAgainAboutOpenTunnels(t *testing.T) {
 				t.Errorf("%d of %d denied", denied, open)
 			}
 			cut := tt.rule != "" && !tt.kept
-			if passes(c, r) == cut {
-				t.Fatalf("cut: %v, want %v", !cut, cut)
+			if cut { // by another goroutine, behind a word or two
+				for passes(c, r) {
+				}
+			} else if !passes(c, r) {
+				t.Fatal("it is cut")
 			}
 			if n := s.settings.Door.Tunnels.Cut(); (n == 1) != cut {
 				t.Errorf("%d counted as cut", n)
