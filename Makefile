@@ -89,6 +89,10 @@ soak-disk: ## kill a process 300 times that writes the disk cache, damage its in
 	STORE_KILLS=300 $(GO) test -count=1 -timeout 30m -run '^(TestKilled|TestAnyFlippedBitsOfTheIndexAreMissesAndNeverAWrongByte)$$' -v ./cache/store
 	STORE_MILLION=1000000 $(GO) test -count=1 -timeout 15m -run '^TestAMillionObjects$$' -v ./cache/store
 
+.PHONY: soak-tunnels
+soak-tunnels: ## open 10,000 tunnels that end in every way, and see goroutines and descriptors come back
+	FORWARD_TUNNELS=10000 $(GO) test -count=1 -timeout 10m -run '^TestTunnelsLeaveNoGoroutineAndNoFileHoweverTheyEnd$$' -v ./forward
+
 .PHONY: conform
 conform: ## play the public conformance cases for HTTP caches, from memory, disk and over restarts, and print what fails
 	$(GO) test -count=1 -timeout 5m -run '^TestConform$$' -v ./cmd/fwdproxy -conform.runs=all $(ARGS)

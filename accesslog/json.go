@@ -32,6 +32,8 @@ func (l *line) json(r *Record) {
 
 	b = appendOptional(b, `,"shadow_rule":`, r.Shadow)
 	b = appendOptional(b, `,"shadow_verdict":`, r.ShadowVerdict)
+	b = appendOptional(b, `,"candidate_rule":`, r.Candidate)
+	b = appendOptional(b, `,"candidate_verdict":`, r.CandidateSays)
 	b = appendOptional(b, `,"request_id":`, r.RequestID)
 	b = appendOptional(b, `,"mode":`, r.Mode)
 	if port := r.Client.Port(); port != 0 {

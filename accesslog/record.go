@@ -54,6 +54,8 @@ type Record struct {
 	Verdict       string // what it said
 	Shadow        string // the rule that would have decided, were it not a shadow
 	ShadowVerdict string // what it would have said
+	Candidate     string // the rule of the candidate policy (serve --shadow), where that would have said otherwise
+	CandidateSays string // its verdict then
 	NextHop       string // "DIRECT/192.0.2.1", "app/127.0.0.1:9000" or "NONE"
 
 	BytesIn  int64 // of body or tunnel, from the client

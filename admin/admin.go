@@ -34,6 +34,7 @@ type Options struct {
 	Explain  func(r *http.Request) (any, error) // query: url, method, from; the answer becomes JSON
 	Info     func() any                         // becomes JSON
 	Rules    func() any                         // becomes JSON
+	Shadow   func() any                         // where a candidate policy differs; becomes JSON
 	// Purge takes something out of the cache. Query: one of url, prefix and tag, and
 	// soft=1; the answer becomes JSON. An error that wraps ErrInternal is not the
 	// request's.
@@ -60,6 +61,7 @@ func Handler(o Options) http.Handler {
 		{"GET", "/metrics", "counters for Prometheus", o.Gatherer != nil, metrics.ServeHTTP},
 		{"GET", "/api/info", "what runs, as JSON", o.Info != nil, a.info},
 		{"GET", "/api/rules", "the rules with their hits, shadow hits and last hit, as JSON", o.Rules != nil, a.rules},
+		{"GET", "/api/shadow", "where the candidate policy (serve --shadow) differs from the one in force, as JSON", o.Shadow != nil, a.shadow},
 		{"GET", "/api/explain", "the verdict and the cache's decision for ?url=..&method=..&from=.., as JSON", o.Explain != nil, a.explain},
 		{"POST", "/api/purge", "purge ?url=.., ?prefix=.. or ?tag=.., with &soft=1 make it stale; needs the field " + markField + ": 1", o.Purge != nil, marked(a.purge)},
 		{"POST", "/api/reload", "load the policy again; needs the field " + markField + ": 1", o.Reload != nil, marked(a.reload)},
@@ -140,6 +142,8 @@ func (a api) ready(w http.ResponseWriter, _ *http.Request) {
 func (a api) info(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, a.o.Info()) }
 
 func (a api) rules(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, a.o.Rules()) }
+
+func (a api) shadow(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, a.o.Shadow()) }
 
 func (a api) explain(w http.ResponseWriter, r *http.Request) {
 	v, err := a.o.Explain(r)

@@ -77,8 +77,8 @@ reports every problem at once. A key that is not here is an error, never ignored
 directory of the policy file. Durations are written "90s", "10m", "24h" or "7d", sizes "64KiB", "256MiB" or "10GiB".
 
 A saved file or SIGHUP applies a changed policy at once and whole; a file with a problem changes nothing. Requests in
-flight keep the policy that they began with, and tunnels that are open stay open. cache.memory, admin.listen
-and limits.connections take effect at the next start.
+flight keep the policy that they began with; tunnels that are open are decided again (on_reload in [forward.tunnel]).
+cache.memory, admin.listen and limits.connections take effect at the next start.
 
 A file that sets every key: [examples/complete.toml](../examples/complete.toml).
 `)

@@ -27,11 +27,15 @@ type Config struct {
 	ECH string `toml:"ech"`
 	// Lifetime is how long a tunnel may be open at all.
 	Lifetime unit.Duration `toml:"lifetime"`
+	// OnReload is what happens on a reload to tunnels and WebSockets that are open and that the new policy would refuse if they began now (their time, user with groups, address and server name are held against it): "cut" or "keep". Between reloads nothing is asked again, so that a time window that closes lets open ones go on.
+	OnReload string `toml:"on_reload"`
 }
 
 const (
 	deny  = "deny"
 	allow = "allow"
+	cut   = "cut"
+	keep  = "keep"
 )
 
 // DefaultConfig lets CONNECT go to port 443 alone.
@@ -45,6 +49,7 @@ func DefaultConfig() Config {
 		OtherSNI:    deny,
 		ECH:         deny,
 		Lifetime:    unit.Duration(24 * time.Hour),
+		OnReload:    cut,
 	}
 }
 
@@ -66,6 +71,9 @@ func (c Config) Validate() problem.List {
 			p.Add("forward.tunnel."+word.key, `write "deny" or "allow"`, "%q is neither", word.value)
 		}
 	}
+	if c.OnReload != cut && c.OnReload != keep {
+		p.Add("forward.tunnel.on_reload", `write "cut" or "keep"`, "%q is neither", c.OnReload)
+	}
 	if c.IdleTimeout <= 0 {
 		p.Add("forward.tunnel.idle_timeout", `write a duration such as "10m"`, "zero would end every tunnel at once, or none")
 	}
@@ -81,6 +89,9 @@ func (c Config) Allows(port uint16) bool { return contain(c.Ports, port) }
 // Peeks reports whether a tunnel to the port has to begin with TLS, which is
 // looked at.
 func (c Config) Peeks(port uint16) bool { return contain(c.Peek, port) }
+
+// CutsOnReload reports whether a reload ends the tunnels that it denies.
+func (c Config) CutsOnReload() bool { return c.OnReload != keep }
 
 func contain(ports []unit.PortRange, port uint16) bool {
 	return slices.ContainsFunc(ports, func(r unit.PortRange) bool { return r.Contains(port) })

@@ -39,9 +39,12 @@ const piece = 256 << 10
 // returns. Between plain TCP connections the bytes do not leave the kernel
 // (splice(2)).
 func Relay(ctx context.Context, client, server Side, idle time.Duration) Result {
-	stop := context.AfterFunc(ctx, func() { client.Conn.Close(); server.Conn.Close() })
 	defer client.Conn.Close()
 	defer server.Conn.Close()
+	if ctx.Err() != nil {
+		return Result{Err: context.Cause(ctx)}
+	}
+	stop := context.AfterFunc(ctx, func() { client.Conn.Close(); server.Conn.Close() })
 
 	begun, failed := time.Now(), make(chan error, 2)
 	up := &flow{from: client, to: server.Conn, idle: idle, begun: begun, failed: failed}

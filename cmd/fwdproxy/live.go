@@ -44,6 +44,7 @@ type engine struct {
 	cache   *cache.Cache
 	tunnels *edge.Tunnels
 	mirrors *reverse.Mirrors
+	shadow  *candidate // nil without --shadow
 	own     ownAddrs
 	metrics *accesslog.Metrics
 	log     *slog.Logger
@@ -91,6 +92,7 @@ func (e *engine) build(p *policy.Policy, old *live) (*live, error) {
 		Unresolved: slices.ContainsFunc(c.Upstream.Parents, func(p upstream.ParentConfig) bool { return p.Resolves }),
 		Tunnels:    e.tunnels,
 		Tunnel:     c.Forward.Tunnel,
+		Candidate:  e.shadow.differences(),
 		Log:        e.record,
 		Now:        time.Now,
 	}
@@ -188,6 +190,7 @@ func (e *engine) reload(embedded string, ls *listeners) (changes []string, err e
 		}
 		return nil, err
 	}
+	open, denied := e.tunnels.Redecide(next.door)
 	e.current.Store(next)
 	ls.commit(next.listen(e.mode), added)
 	if next.upstream != old.upstream {
@@ -196,6 +199,13 @@ func (e *engine) reload(embedded string, ls *listeners) (changes []string, err e
 	e.metrics.Reloaded(true)
 	go giveBack(max(p.ACL.ListBytes(), old.policy.ACL.ListBytes()))
 	changes = difference(old.policy, p)
+	if denied > 0 {
+		fate := "kept"
+		if next.door.Tunnel.CutsOnReload() {
+			fate = "cut"
+		}
+		changes = append(changes, fmt.Sprintf("%d of %d open tunnels denied now, and %s", denied, open, fate))
+	}
 	e.log.Info("policy reloaded", "policy", p.Source(), "changes", strings.Join(changes, "; "))
 	for _, w := range p.Warnings {
 		e.log.Warn("policy", "warning", w.String())

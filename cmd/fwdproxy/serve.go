@@ -47,7 +47,7 @@ func modeOf(reverse bool) string {
 }
 
 func serveCommand() *cobra.Command {
-	var file string
+	var file, shadow string
 	var asReverse bool
 	cmd := &cobra.Command{
 		Use:   "serve",
@@ -55,18 +55,29 @@ func serveCommand() *cobra.Command {
 		Long: `Run the forward proxy, or with --reverse the reverse proxy, until SIGTERM or
 SIGINT, which drain: requests and tunnels in flight finish within
 limits.drain_timeout; a second signal cuts them. SIGHUP and a saved policy file
-reload; a file with a problem keeps the old policy.`,
+reload; a file with a problem keeps the old policy.
+
+With --shadow a second policy file, a candidate, is asked about every request as
+well and decides nothing: the access log, /api/shadow and the metrics tell where
+it would have said otherwise.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			p, err := loadPolicy(file)
 			if err != nil {
 				return err
 			}
-			return serve(modeOf(asReverse), p, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			var beside *policy.Policy
+			if shadow != "" {
+				if beside, err = policy.Load(shadow, ""); err != nil {
+					return fmt.Errorf("--shadow: %w", err)
+				}
+			}
+			return serve(modeOf(asReverse), p, beside, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	policyFlag(cmd, &file)
 	cmd.Flags().BoolVar(&asReverse, "reverse", false, "run the [reverse] side: sites and pools instead of a forward proxy")
+	cmd.Flags().StringVar(&shadow, "shadow", "", "candidate policy `file` that is asked beside the policy and decides nothing")
 	return cmd
 }
 
@@ -85,8 +96,8 @@ type server struct {
 	draining bool
 }
 
-func serve(mode string, p *policy.Policy, stdout, stderr io.Writer) error {
-	s, err := start(mode, p, stdout, stderr)
+func serve(mode string, p, shadow *policy.Policy, stdout, stderr io.Writer) error {
+	s, err := start(mode, p, shadow, stdout, stderr)
 	if err != nil {
 		return err
 	}
@@ -95,7 +106,7 @@ func serve(mode string, p *policy.Policy, stdout, stderr io.Writer) error {
 }
 
 // start sets everything up and listens; nothing is left behind on an error.
-func start(mode string, p *policy.Policy, stdout, stderr io.Writer) (*server, error) {
+func start(mode string, p, shadow *policy.Policy, stdout, stderr io.Writer) (*server, error) {
 	c := p.Config
 	access, err := accesslog.Open(c.Log, stdout, stderr)
 	if err != nil {
@@ -133,6 +144,10 @@ func start(mode string, p *policy.Policy, stdout, stderr io.Writer) (*server, er
 	if err != nil {
 		abort()
 		return nil, err
+	}
+	if shadow != nil {
+		s.shadow = s.newCandidate(shadow)
+		registerShadow(registry, s.shadow)
 	}
 	first, err := s.build(p, nil)
 	if err != nil {
@@ -210,6 +225,7 @@ func (s *server) startAdmin(c admin.Config) error {
 			Explain:  func(r *http.Request) (any, error) { return s.explainRequest(r) },
 			Info:     s.info,
 			Rules:    func() any { return s.current.Load().policy.ACL.Rules() },
+			Shadow:   s.shadow.report(),
 			Purge:    func(r *http.Request) (any, error) { return s.purge(r) },
 		}),
 		ReadHeaderTimeout: 10 * time.Second,
@@ -235,6 +251,9 @@ func (s *server) registerGauges(memory *store.Memory) {
 	gauge("fwdproxy_tunnels", "Tunnels and WebSockets open now.", func() float64 { return float64(s.tunnels.Open()) })
 	gauge("fwdproxy_cache_entries", "Entries in the memory cache: responses and their segments.", func() float64 { return float64(memory.Stats().Entries) })
 	gauge("fwdproxy_cache_bytes", "Bytes that the memory cache has allocated for entries.", func() float64 { return float64(memory.Stats().Bytes) })
+	s.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "fwdproxy_tunnels_cut_total", Help: "Tunnels and WebSockets that a reload of the policy cut.",
+	}, func() float64 { return float64(s.tunnels.Cut()) }))
 	registerMemory(s.registry, memory)
 	registerMirrors(s.registry, s.mirrors)
 	gauge("fwdproxy_policy_loaded_timestamp_seconds", "When the policy in force was loaded.", func() float64 { return float64(s.current.Load().loaded.Unix()) })
@@ -271,6 +290,9 @@ func (s *server) announce(w io.Writer) {
 		fmt.Fprintf(&b, "  admin      http://%s/\n", s.adminAddr)
 	}
 	fmt.Fprintf(&b, "  policy     %s (%s)\n", l.policy.Source(), ruleSummary(l.policy))
+	if s.shadow != nil {
+		fmt.Fprintf(&b, "  shadow     %s (%s)\n", s.shadow.current().Source(), ruleSummary(s.shadow.current()))
+	}
 	fmt.Fprintf(&b, "  cache      %s\n", cacheSummary(c.Cache))
 	fmt.Fprintf(&b, "  log        %s to %s\n", c.Log.Format, c.Log.Access)
 	if len(addrs) > 0 {
@@ -309,6 +331,12 @@ func (s *server) run() error {
 			s.log.Warn("the policy file is not watched; send SIGHUP after a change", "error", err)
 		}
 	}
+	if s.shadow != nil {
+		err := policy.Watch(ctx, func() []string { return s.shadow.current().Files() }, s.reloadCandidate)
+		if err != nil {
+			s.log.Warn("the candidate policy is not watched; send SIGHUP after a change", "error", err)
+		}
+	}
 	for {
 		select {
 		case err := <-s.failed:
@@ -326,6 +354,7 @@ func (s *server) run() error {
 				}
 			})
 			_, _ = s.reloadNow() // which reports its own error
+			s.reloadCandidate()
 		}
 	}
 }

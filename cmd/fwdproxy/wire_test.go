@@ -141,7 +141,7 @@ header_count = 40
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := start(mode, p, w.log, io.Discard)
+	s, err := start(mode, p, nil, w.log, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}

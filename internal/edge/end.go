@@ -43,6 +43,7 @@ func (x *Exchange) End() {
 	}
 	if v := x.verdict.Load(); v != nil {
 		x.noteVerdict(*v)
+		x.compare(*v)
 	}
 	x.door.Log(&x.rec)
 	if cut {

@@ -50,6 +50,7 @@ type Door struct {
 	Auth       *auth.Checker           // tells who asks; nil where nobody can say it
 	Tunnels    *Tunnels                // shared by all doors
 	Tunnel     tunnel.Config           // what CONNECT may do; its times hold for WebSockets too
+	Candidate  *Candidate              // asked beside the rules, and decides nothing; nil where there is none
 	Log        func(*accesslog.Record) // called once for each exchange
 	Now        func() time.Time        // the clock of the log
 }
@@ -64,11 +65,13 @@ type Exchange struct {
 	target  target.Target // as Decide was asked about it
 	who     auth.Identity // of this request, whatever came before it on the connection
 	hop     hop.Hop
+	hello   *tunnel.Hello // what began the tunnel, where it was looked at
 	outcome cache.Outcome
 	reqBody *requestBody
 	resBody *responseBody
-	verdict atomic.Pointer[acl.Verdict] // the latest; a fetch in the background may still ask
-	panic   bool                        // the handling panicked
+	verdict atomic.Pointer[acl.Verdict]    // the latest; a fetch in the background may still ask
+	asked   atomic.Pointer[netip.AddrPort] // the address it is about, noted for the candidate alone
+	panic   bool                           // the handling panicked
 }
 
 // Begin opens the exchange for a request that net/http has read. End must
@@ -157,6 +160,9 @@ func (x *Exchange) Decide(t target.Target) error {
 		return j.Err
 	}
 	x.hop.Permit = func(a netip.AddrPort) error {
+		if x.door.Candidate != nil {
+			x.asked.Store(&a)
+		}
 		v, err := j.Address(a)
 		x.verdict.Store(&v)
 		return err

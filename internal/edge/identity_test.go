@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"fwdproxy/acl"
 	"fwdproxy/auth"
@@ -154,8 +155,36 @@ func TestTheNameInATunnelIsJudgedForTheUserOfTheTunnel(t *testing.T) {
 		if user != "" {
 			x.who = d.Auth.Directory().Identity(user)
 		}
-		if got := challenged(x.judgeName("b.test")); got != want {
+		x.door.Tunnel.OtherSNI = "allow"
+		if got := challenged(x.judgeHello(d, tunnel.Hello{TLS: true, ServerName: "b.test"}, time.Now(), x.who)); got != want {
 			t.Errorf("%q: %s, want %s", user, got, want)
 		}
+	}
+}
+
+// On a reload a tunnel's user is who the new files say: with other groups, or
+// nobody.
+func TestAnOpenTunnelIsDecidedAgainForItsUserAsTheFilesAreNow(t *testing.T) {
+	d := &Door{Mode: "forward", Auth: checker(t), Unresolved: true, Tunnel: tunnel.DefaultConfig(),
+		ACL: rules(t, acl.RuleConfig{Name: "sales", From: []string{"group:sales"}, Action: "allow"})}
+	for _, tt := range []struct {
+		who  auth.Identity // as it was
+		want string
+	}{
+		{auth.Identity{User: "ann"}, "allowed"}, // who has come to the group since
+		{auth.Identity{User: "gone", Groups: []string{"sales"}}, "challenge by sales"},
+		{auth.Identity{}, "challenge by sales"},
+	} {
+		x := &Exchange{door: d, who: tt.who, r: &http.Request{Method: "CONNECT", RemoteAddr: "192.0.2.9:1"},
+			target: target.Target{Host: "a.test", Port: 443}, hello: &tunnel.Hello{TLS: true, ServerName: "a.test"}}
+		if got := challenged(x.again(d, time.Now())); got != tt.want {
+			t.Errorf("%+v: %s, want %s", tt.who, got, tt.want)
+		}
+	}
+	d.Auth = nil // nobody can say who they are any more
+	x := &Exchange{door: d, who: auth.Identity{User: "ann", Groups: []string{"sales"}}, r: &http.Request{Method: "CONNECT", RemoteAddr: "192.0.2.9:1"},
+		target: target.Target{Host: "a.test", Port: 443}}
+	if x.again(d, time.Now()) == nil {
+		t.Error("without [forward.auth] the rule about a group still allows")
 	}
 }

@@ -64,11 +64,17 @@ func (x *Exchange) relay(server tunnel.Side, status int, head []byte, check func
 		x.noteBroken(err)
 		return
 	}
-	ctx, cancel := context.WithTimeoutCause(x.door.Tunnels.Context(), x.door.Tunnel.Lifetime.D(), errLifetime)
+	open, cut := context.WithCancelCause(x.door.Tunnels.Context())
+	defer cut(nil)
+	defer x.door.Tunnels.enter(x, cut)()
+	ctx, cancel := context.WithTimeoutCause(open, x.door.Tunnel.Lifetime.D(), errLifetime)
 	defer cancel()
 	res := tunnel.Relay(ctx, client, server, x.door.Tunnel.IdleTimeout.D())
 	x.rec.BytesIn, x.rec.BytesOut = res.Up, res.Down
-	if res.Err != nil {
+	if reload, ok := errors.AsType[cutByReload](res.Err); ok {
+		x.rec.Error, x.rec.ErrorCause = string(reload.why.Kind), reload.Error()
+		x.rec.Verdict, x.rec.Rule = acl.Deny.String(), reload.why.Rule
+	} else if res.Err != nil {
 		x.noteBroken(fault.New(fault.ConnectionTerminated, "", res.Err))
 	}
 }

@@ -5,8 +5,8 @@ import (
 	"time"
 
 	"fwdproxy/acl"
+	"fwdproxy/auth"
 	"fwdproxy/internal/fault"
-	"fwdproxy/internal/hop"
 	"fwdproxy/internal/target"
 	"fwdproxy/tunnel"
 )
@@ -22,17 +22,18 @@ func (x *Exchange) checkHello(client net.Conn, early []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fault.New(clientGone, "", err)
 	}
-	x.rec.SNI = h.ServerName
-	if err := x.judgeHello(h); err != nil {
+	x.rec.SNI, x.hello = h.ServerName, &h
+	if err := x.judgeHello(x.door, h, x.start, x.who); err != nil {
 		tunnel.Refuse(client, h)
 		return nil, err
 	}
 	return read, nil
 }
 
-// judgeHello decides about a tunnel by what its client says to begin TLS.
-func (x *Exchange) judgeHello(h tunnel.Hello) error {
-	c := x.door.Tunnel
+// judgeHello decides about a tunnel by what its client said to begin TLS, under
+// d's policy.
+func (x *Exchange) judgeHello(d *Door, h tunnel.Hello, now time.Time, who auth.Identity) error {
+	c := d.Tunnel
 	switch {
 	case !h.TLS:
 		return unless(c.NotTLS, "not_tls", "what the client sends is not TLS")
@@ -57,21 +58,9 @@ func (x *Exchange) judgeHello(h tunnel.Hello) error {
 			return err
 		}
 	}
-	return x.judgeName(name)
-}
-
-// judgeName asks the rules about the server name as if it had been the host of
-// the CONNECT, at the address that was dialled.
-func (x *Exchange) judgeName(name string) error {
-	j := x.door.Judge(x.question(target.Target{Host: name, Port: x.target.Port}))
-	if j.Err != nil {
-		return j.Err
-	}
-	addr, _ := x.hop.Answered()
-	if !addr.IsValid() {
-		addr = hop.Unknown
-	}
-	_, err := j.Address(addr)
+	// As if the server name had been the host of the CONNECT.
+	at, _ := x.hop.Answered()
+	_, err = x.ask(d, target.Target{Host: name, Port: x.target.Port}, at, now, who)
 	return err
 }
 
