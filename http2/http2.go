@@ -71,6 +71,7 @@ func (s *Server) base(l *edge.Limits) *http.Server {
 		ErrorLog:       s.ErrorLog,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams:          l.Streams,
+			MaxReadFrameSize:              16 << 10, // the least there is
 			MaxReceiveBufferPerConnection: connectionWindow,
 			MaxReceiveBufferPerStream:     streamWindow,
 			WriteByteTimeout:              l.WriteTimeout.D(),

@@ -33,8 +33,8 @@ func newAuthority() (*authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.Raw = der
-	return &authority{t, key}, nil
+	cert, err := x509.ParseCertificate(der)
+	return &authority{cert, key}, err
 }
 
 // sign returns a certificate for the names, in PEM, and its key. It holds for
