@@ -29,7 +29,7 @@ func (x *Exchange) ask(d *Door, t target.Target, at netip.AddrPort, now time.Tim
 // about a tunnel that is open, by all that its verdict hung on: it returns the
 // refusal where one that began now would not come to be.
 func (x *Exchange) again(d *Door, now time.Time) error {
-	who := d.known(x.who.User)
+	who := d.known(x)
 	at, _ := x.hop.Answered()
 	if _, err := x.ask(d, x.target, at, now, who); err != nil {
 		return err
@@ -44,10 +44,11 @@ func (x *Exchange) again(d *Door, now time.Time) error {
 		Details: "the tunnel's server name is to be looked at, and what began it has passed unseen"}
 }
 
-// known returns the user of that name as d's files have it; nobody where they
-// do not.
-func (d *Door) known(user string) auth.Identity {
-	if user == "" || d.Auth == nil || !d.Auth.Directory().Knows(user) {
+// known returns who asks as d's files have it: nobody, for a user that they do
+// not know and that no certificate names.
+func (d *Door) known(x *Exchange) auth.Identity {
+	user := x.who.User
+	if user == "" || d.Auth == nil || !x.shown && !d.Auth.Directory().Knows(user) {
 		return auth.Identity{}
 	}
 	return d.Auth.Directory().Identity(user)

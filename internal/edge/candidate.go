@@ -160,7 +160,7 @@ const (
 // of it. What the policy in force did not look at (an address, a server name)
 // d's is not asked about.
 func (x *Exchange) opinion(d *Door) Opinion {
-	who := d.known(x.who.User)
+	who := d.known(x)
 	j := d.Judge(d.As(Question(x.r, x.target, x.start), who))
 	v, err := j.Verdict, j.Err
 	at, _ := x.hop.Answered()

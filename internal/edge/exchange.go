@@ -64,6 +64,7 @@ type Exchange struct {
 	rec     accesslog.Record
 	target  target.Target // as Decide was asked about it
 	who     auth.Identity // of this request, whatever came before it on the connection
+	shown   bool          // who was said by the client's certificate
 	hop     hop.Hop
 	hello   *tunnel.Hello // what began the tunnel, where it was looked at
 	outcome cache.Outcome
@@ -120,11 +121,14 @@ func requestID() string { return fmt.Sprintf("%016x", rand.Uint64()) }
 // Writer returns the client's side of the exchange.
 func (x *Exchange) Writer() *Writer { return x.w }
 
-// Check holds the request's head against the limits and the pseudonym: too
-// many fields, a body declared too large, an expectation that nobody knows
+// Check holds the request's head against the limits and the pseudonym: what
+// WithRefusal says, too many fields, a body declared too large, an expectation that nobody knows
 // (RFC 9110, Section 10.1.1), a request that came through here before (RFC
 // 9110, Section 7.6.3).
 func (x *Exchange) Check() error {
+	if err, ok := x.r.Context().Value(refusalKey{}).(*fault.Error); ok {
+		return err
+	}
 	l := x.door.Limits
 	fields := 0
 	for _, lines := range x.r.Header {
@@ -170,12 +174,18 @@ func (x *Exchange) Decide(t target.Target) error {
 	return nil
 }
 
-// identify finds out who asks (RFC 9110, Section 11.7.2).
+// identify finds out who asks: by the request's credentials (RFC 9110, Section
+// 11.7.2), or else by the client's certificate.
 func (x *Exchange) identify() (err error) {
 	if x.door.Auth == nil {
 		return nil
 	}
 	x.who, err = x.door.Auth.Check(x.r.Header["Proxy-Authorization"], x.rec.Client.Addr(), x.start)
+	if err == nil && x.who.User == "" && x.r.TLS != nil && len(x.r.TLS.VerifiedChains) > 0 {
+		if user := auth.CertificateUser(x.r.TLS.PeerCertificates[0]); user != "" {
+			x.who, x.shown = x.door.Auth.Directory().Identity(user), true
+		}
+	}
 	x.rec.User = x.who.User
 	return err
 }
