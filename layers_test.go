@@ -22,7 +22,7 @@ const module = "fwdproxy"
 // which holds files to embed.
 const layers = `
 	. internal/fault internal/header internal/hop internal/problem internal/target internal/unit
-	acl auth tunnel cache/store
+	acl auth intercept tunnel cache/store
 	cache upstream accesslog
 	internal/edge
 	http1 forward reverse admin

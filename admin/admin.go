@@ -17,6 +17,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"fwdproxy/intercept"
 )
 
 // markField must be on every request that changes something: a browser sends
@@ -34,6 +36,10 @@ type Options struct {
 	Explain  func(r *http.Request) (any, error) // query: url, method, from; the answer becomes JSON
 	Info     func() any                         // becomes JSON
 	Rules    func() any                         // becomes JSON
+	// Authority returns the certificate that clients must trust for TLS to be
+	// intercepted, in DER; nil where there is none.
+	Authority func() []byte
+	Intercept func() any // becomes JSON: who rejected certificates
 	// Purge takes something out of the cache. Query: one of url, prefix and tag, and
 	// soft=1; the answer becomes JSON. An error that wraps ErrInternal is not the
 	// request's.
@@ -60,6 +66,10 @@ func Handler(o Options) http.Handler {
 		{"GET", "/metrics", "counters for Prometheus", o.Gatherer != nil, metrics.ServeHTTP},
 		{"GET", "/api/info", "what runs, as JSON", o.Info != nil, a.info},
 		{"GET", "/api/rules", "the rules with their hits, shadow hits and last hit, as JSON", o.Rules != nil, a.rules},
+		{"GET", "/ca", "the certificate that clients have to trust for TLS interception, and how to make them", o.Authority != nil, a.authority},
+		{"GET", "/ca.pem", "that certificate, in PEM form", o.Authority != nil, a.certificate("application/x-pem-file", intercept.PEM)},
+		{"GET", "/ca.crt", "that certificate, in DER form", o.Authority != nil, a.certificate("application/x-x509-ca-cert", func(der []byte) []byte { return der })},
+		{"GET", "/api/intercept", "hosts whose certificates clients rejected, with a suggested rule, as JSON", o.Intercept != nil, a.intercepted},
 		{"GET", "/api/explain", "the verdict and the cache's decision for ?url=..&method=..&from=.., as JSON", o.Explain != nil, a.explain},
 		{"POST", "/api/purge", "purge ?url=.., ?prefix=.. or ?tag=.., with &soft=1 make it stale; needs the field " + markField + ": 1", o.Purge != nil, marked(a.purge)},
 		{"POST", "/api/reload", "load the policy again; needs the field " + markField + ": 1", o.Reload != nil, marked(a.reload)},

@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"fwdproxy/auth"
+	"fwdproxy/intercept"
 	"fwdproxy/internal/problem"
 	"fwdproxy/tunnel"
 )
@@ -18,11 +19,13 @@ type Config struct {
 	Auth auth.Config `toml:"auth"`
 	// Tunnel is what CONNECT may do.
 	Tunnel tunnel.Config `toml:"tunnel"`
+	// Intercept is how the tunnels are decrypted that a rule says so about.
+	Intercept intercept.Config `toml:"intercept"`
 }
 
 // DefaultConfig returns an empty section's values: loopback only.
 func DefaultConfig() Config {
-	return Config{Listen: []string{"127.0.0.1:3128"}, Auth: auth.DefaultConfig(), Tunnel: tunnel.DefaultConfig()}
+	return Config{Listen: []string{"127.0.0.1:3128"}, Auth: auth.DefaultConfig(), Tunnel: tunnel.DefaultConfig(), Intercept: intercept.DefaultConfig()}
 }
 
 // Validate reports every problem of the section.
@@ -38,6 +41,7 @@ func (c Config) Validate() problem.List {
 		p.Add("forward.listen", "write for example [\"127.0.0.1:3128\"]", "no address to listen on")
 	}
 	p = append(p, c.Auth.Validate()...)
+	p = append(p, c.Intercept.Validate()...)
 	return append(p, c.Tunnel.Validate()...)
 }
 

@@ -18,6 +18,7 @@ import (
 	"fwdproxy/auth"
 	"fwdproxy/cache"
 	"fwdproxy/forward"
+	"fwdproxy/intercept"
 	"fwdproxy/internal/edge"
 	"fwdproxy/policy"
 	"fwdproxy/reverse"
@@ -42,8 +43,11 @@ type engine struct {
 	cache   *cache.Cache
 	tunnels *edge.Tunnels
 	own     ownAddrs
+	insides *insides // serves what comes out of intercepted tunnels; nil offline
 	metrics *accesslog.Metrics
 	log     *slog.Logger
+
+	rejected intercept.Rejected // who did not take our certificates
 
 	accessMu sync.RWMutex // held for writing while a reload replaces the log
 	access   *accesslog.Logger
@@ -104,6 +108,7 @@ func (e *engine) build(p *policy.Policy, old *live) (*live, error) {
 			l.door.Auth = auth.New(c.Forward.Auth, p.Auth, was)
 		}
 		l.door.Guard = e.guard(p.ACL)
+		l.door.Intercept = e.interception(l, old)
 		l.forward = &forward.Settings{Door: l.door, Dial: l.upstream.Dial}
 	}
 	return l, nil

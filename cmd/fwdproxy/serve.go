@@ -58,7 +58,7 @@ limits.drain_timeout; a second signal cuts them. SIGHUP and a saved policy file
 reload; a file with a problem keeps the old policy.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			p, err := loadPolicy(file)
+			p, err := loadWith(policy.Load, file)
 			if err != nil {
 				return err
 			}
@@ -127,6 +127,7 @@ func start(mode string, p *policy.Policy, stdout, stderr io.Writer) (*server, er
 		access.Close()
 		_ = stored.close()
 	}
+	s.insides = newInsides(s.frontServer(), s.framing())
 	first, err := s.build(p, nil)
 	if err != nil {
 		abort()
@@ -151,6 +152,12 @@ func start(mode string, p *policy.Policy, stdout, stderr io.Writer) (*server, er
 	s.registerGauges(stored.memory)
 	registerDisk(s.registry, stored.disk)
 	s.registerPurges()
+	s.registry.MustRegister(interceptMetrics(&s.rejected))
+	go func() {
+		if err := s.insides.run(); !errors.Is(err, http.ErrServerClosed) {
+			s.failed <- err
+		}
+	}()
 	s.listeners.commit(first.listen(mode), added)
 	s.noteOwnAddrs()
 	return s, nil
@@ -202,7 +209,14 @@ func (s *server) startAdmin(c admin.Config) error {
 			Explain:  func(r *http.Request) (any, error) { return s.explainRequest(r) },
 			Info:     s.info,
 			Rules:    func() any { return s.current.Load().policy.ACL.Rules() },
-			Purge:    func(r *http.Request) (any, error) { return s.purge(r) },
+			Authority: func() []byte {
+				if a := s.current.Load().policy.Authority; a != nil {
+					return a.Certificate()
+				}
+				return nil
+			},
+			Intercept: func() any { return s.rejected.List() },
+			Purge:     func(r *http.Request) (any, error) { return s.purge(r) },
 		}),
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       30 * time.Second,
@@ -363,6 +377,7 @@ func (s *server) shutdown(signals <-chan os.Signal) {
 	var wg sync.WaitGroup
 	var cut int
 	wg.Go(func() { cut = s.tunnels.Drain(ctx) })
+	wg.Go(func() { _ = s.insides.srv.Shutdown(ctx) }) // what is left then is a tunnel that is cut
 	err := s.front.Shutdown(ctx)
 	wg.Wait()
 	if err != nil {

@@ -50,6 +50,7 @@ type Door struct {
 	Auth       *auth.Checker           // tells who asks; nil where nobody can say it
 	Tunnels    *Tunnels                // shared by all doors
 	Tunnel     tunnel.Config           // what CONNECT may do; its times hold for WebSockets too
+	Intercept  *Interception           // how TLS is intercepted; nil where no rule does that
 	Log        func(*accesslog.Record) // called once for each exchange
 	Now        func() time.Time        // the clock of the log
 }
@@ -62,6 +63,7 @@ type Exchange struct {
 	start   time.Time
 	rec     accesslog.Record
 	target  target.Target // as Decide was asked about it
+	inside  *Inside       // the tunnel that the request came out of; nil for none
 	who     auth.Identity // of this request, whatever came before it on the connection
 	hop     hop.Hop
 	outcome cache.Outcome
@@ -87,6 +89,7 @@ func (d *Door) Begin(w http.ResponseWriter, r *http.Request) *Exchange {
 		UserAgent: r.UserAgent(),
 		Tag:       accesslog.TagNone,
 	}
+	x.inside = insideOf(r.Context())
 	// A proxy keeps no connection open with an HTTP/1.0 client (RFC 9112, Section
 	// 9.3).
 	x.w.last = !r.ProtoAtLeast(1, 1)
@@ -156,16 +159,26 @@ func (x *Exchange) Decide(t target.Target) error {
 	if j.Err != nil {
 		return j.Err
 	}
+	x.permit(j)
+	return nil
+}
+
+// permit lets the next hop use the addresses that j allows.
+func (x *Exchange) permit(j Judgement) {
 	x.hop.Permit = func(a netip.AddrPort) error {
 		v, err := j.Address(a)
 		x.verdict.Store(&v)
 		return err
 	}
-	return nil
 }
 
 // identify finds out who asks (RFC 9110, Section 11.7.2).
 func (x *Exchange) identify() (err error) {
+	if x.inside != nil {
+		x.who = x.inside.Who
+		x.rec.User = x.who.User
+		return nil
+	}
 	if x.door.Auth == nil {
 		return nil
 	}
@@ -175,7 +188,11 @@ func (x *Exchange) identify() (err error) {
 }
 
 func (x *Exchange) question(t target.Target) acl.Request {
-	return x.door.As(Question(x.r, t, x.start), x.who)
+	q := x.door.As(Question(x.r, t, x.start), x.who)
+	// What the server at the other end of a tunnel could ask as well, a client
+	// does not tell a proxy (RFC 9110, Section 11.7).
+	q.MayIdentify = q.MayIdentify && x.inside == nil
+	return q
 }
 
 // UsePool sends the request to the pool called name instead of to the origin

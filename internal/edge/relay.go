@@ -42,28 +42,46 @@ func (x *Exchange) Tunnel(server net.Conn, early []byte) {
 // to it and relays, if check, which may be nil, has nothing against it. What
 // either side sent early goes first.
 func (x *Exchange) relay(server tunnel.Side, status int, head []byte, check func(client net.Conn, early []byte) ([]byte, error)) {
-	conn, early, err := x.w.takeOver()
-	if err != nil {
+	client, ok := x.openTunnel(status, head)
+	if !ok {
 		server.Conn.Close()
-		x.Fail(fault.New(fault.InternalError, "the connection cannot carry a tunnel", err))
 		return
 	}
+	if check != nil {
+		read, err := check(client.Conn, client.Early)
+		if err != nil {
+			client.Conn.Close()
+			server.Conn.Close()
+			x.noteBroken(err)
+			return
+		}
+		client.Early = read
+	}
+	x.pump(client, server)
+}
+
+// openTunnel takes the client's connection over and writes head, which has the
+// status, to it. Where that fails it has done all that is left to do.
+func (x *Exchange) openTunnel(status int, head []byte) (client tunnel.Side, ok bool) {
+	conn, early, err := x.w.takeOver()
+	if err != nil {
+		x.Fail(fault.New(fault.InternalError, "the connection cannot carry a tunnel", err))
+		return client, false
+	}
 	x.rec.Tag, x.rec.Status = accesslog.TagTunnel, status
-	client := tunnel.Side{Conn: conn, Early: early}
 	_ = conn.SetWriteDeadline(time.Now().Add(x.door.Limits.WriteTimeout.D()))
 	_, err = conn.Write(head)
 	_ = conn.SetWriteDeadline(time.Time{})
 	if err != nil {
-		err = fault.New(clientGone, "", err)
-	} else if check != nil {
-		client.Early, err = check(conn, client.Early)
-	}
-	if err != nil {
 		conn.Close()
-		server.Conn.Close()
-		x.noteBroken(err)
-		return
+		x.noteBroken(fault.New(clientGone, "", err))
+		return client, false
 	}
+	return tunnel.Side{Conn: conn, Early: early}, true
+}
+
+// pump relays until both sides are done.
+func (x *Exchange) pump(client, server tunnel.Side) {
 	ctx, cancel := context.WithTimeoutCause(x.door.Tunnels.Context(), x.door.Tunnel.Lifetime.D(), errLifetime)
 	defer cancel()
 	res := tunnel.Relay(ctx, client, server, x.door.Tunnel.IdleTimeout.D())

@@ -23,30 +23,31 @@ func (x *Exchange) checkHello(client net.Conn, early []byte) ([]byte, error) {
 		return nil, fault.New(clientGone, "", err)
 	}
 	x.rec.SNI = h.ServerName
-	if err := x.judgeHello(h); err != nil {
+	if _, err := x.judgeHello(h); err != nil {
 		tunnel.Refuse(client, h)
 		return nil, err
 	}
 	return read, nil
 }
 
-// judgeHello decides about a tunnel by what its client says to begin TLS.
-func (x *Exchange) judgeHello(h tunnel.Hello) error {
+// judgeHello decides about a tunnel by what its client says to begin TLS. It
+// returns the server name where that is another than the CONNECT's host.
+func (x *Exchange) judgeHello(h tunnel.Hello) (name string, err error) {
 	c := x.door.Tunnel
 	switch {
 	case !h.TLS:
-		return unless(c.NotTLS, "not_tls", "what the client sends is not TLS")
+		return "", unless(c.NotTLS, "not_tls", "what the client sends is not TLS")
 	case h.ServerName == "" && x.target.Addr.IsValid():
-		return nil // an address has no server name (RFC 6066, Section 3)
+		return "", nil // an address has no server name (RFC 6066, Section 3)
 	case h.ServerName == "":
-		return unless(c.NoSNI, "no_sni", "the client names no server in TLS")
+		return "", unless(c.NoSNI, "no_sni", "the client names no server in TLS")
 	}
 	name, addr, err := target.ParseHost(h.ServerName)
 	if err != nil || addr.IsValid() {
-		return &fault.Error{Kind: fault.RequestDenied, Rule: "forward.tunnel.other_sni", Details: "the server name in TLS is malformed"}
+		return "", &fault.Error{Kind: fault.RequestDenied, Rule: "forward.tunnel.other_sni", Details: "the server name in TLS is malformed"}
 	}
 	if name == x.target.Host {
-		return nil
+		return "", nil
 	}
 	if !x.target.Addr.IsValid() {
 		rule, allowed := "other_sni", c.OtherSNI
@@ -54,26 +55,43 @@ func (x *Exchange) judgeHello(h tunnel.Hello) error {
 			rule, allowed = "ech", c.ECH
 		}
 		if err := unless(allowed, rule, "the server name in TLS is not the host of the CONNECT"); err != nil {
-			return err
+			return "", err
 		}
 	}
-	return x.judgeName(name)
+	return name, x.judgeName(name)
 }
 
 // judgeName asks the rules about the server name as if it had been the host of
-// the CONNECT, at the address that was dialled.
+// the CONNECT, at the address that was dialled. Where only one of the two is to
+// be intercepted, the other would be the way around that, or to it.
 func (x *Exchange) judgeName(name string) error {
 	j := x.door.Judge(x.question(target.Target{Host: name, Port: x.target.Port}))
 	if j.Err != nil {
 		return j.Err
 	}
+	outer := x.verdict.Load()
+	intercepted := outer != nil && outer.Action == acl.Intercept
 	addr, _ := x.hop.Answered()
+	if intercepted && !addr.IsValid() {
+		// No address is known yet, nor needed: each request inside is asked about.
+		if j.Verdict.Action != acl.Intercept || j.Verdict.ActionPending {
+			return errTwoMinds
+		}
+		x.permit(j)
+		return nil
+	}
 	if !addr.IsValid() {
 		addr = hop.Unknown
 	}
-	_, err := j.Address(addr)
+	v, err := j.Address(addr)
+	if err == nil && (v.Action == acl.Intercept) != intercepted {
+		return errTwoMinds
+	}
 	return err
 }
+
+var errTwoMinds = &fault.Error{Kind: fault.RequestDenied, Rule: "forward.tunnel.other_sni",
+	Details: "of the host of the CONNECT and the server name in TLS one is to be intercepted and the other is not"}
 
 // unless returns the refusal, if the policy's word is not "allow".
 func unless(word, key, details string) error {
