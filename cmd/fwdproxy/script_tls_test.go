@@ -1,12 +1,17 @@
 package main
 
 import (
+	"archive/zip"
+	"bytes"
 	"crypto/tls"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -55,6 +60,7 @@ func cmdTLSOrigin(ts *testscript.TestScript, _ bool, args []string) {
 func cmdGoModules(ts *testscript.TestScript, _ bool, args []string) {
 	s := stageOf(ts)
 	dir, hits := ts.MkAbs(args[0]), filepath.Join(s.dir, "hits")
+	zipModules(ts, dir)
 	var mu sync.Mutex
 	files := http.FileServer(http.Dir(dir))
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -79,4 +85,33 @@ func cmdGoModules(ts *testscript.TestScript, _ bool, args []string) {
 	_, port, _ := net.SplitHostPort(addr)
 	ts.Setenv("OPORT", port)
 	ts.Setenv("HITS", hits)
+}
+
+// zipModules puts an archive beside each .mod file below dir, with that file
+// as all there is in the module.
+func zipModules(ts *testscript.TestScript, dir string) {
+	ts.Check(filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		base, is := strings.CutSuffix(path, ".mod")
+		if err != nil || !is {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(dir, base)
+		if err != nil {
+			return err
+		}
+		var b bytes.Buffer
+		z := zip.NewWriter(&b)
+		w, err := z.Create(strings.Replace(filepath.ToSlash(rel), "/@v/", "@", 1) + "/go.mod")
+		if err == nil {
+			_, err = w.Write(text)
+		}
+		if err = errors.Join(err, z.Close()); err != nil {
+			return err
+		}
+		return os.WriteFile(base+".zip", b.Bytes(), 0o644)
+	}))
 }
