@@ -63,7 +63,7 @@ func (x *Exchange) Connect(ctx context.Context, dial Dial) error {
 		}
 	}
 	if passes {
-		x.rec.ErrorCause = "not intercepted: the client rejected the certificate (forward.intercept.pass_rejected)"
+		x.rec.Rule, x.rec.Verdict = "forward.intercept.pass_rejected", acl.Allow.String()
 	}
 	x.Tunnel(server, early)
 	return nil

@@ -79,7 +79,7 @@ func Serve(handler http.Handler, cert tls.Certificate) (addr string, stop func()
 	if err != nil {
 		return "", nil, err
 	}
-	srv := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}
+	srv := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute, DisableGeneralOptionsHandler: true}
 	go srv.Serve(tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}}))
 	return l.Addr().String(), func() { srv.Close() }, nil
 }
