@@ -21,11 +21,11 @@ const module = "fwdproxy"
 // of the lines above its own, and no sibling of its line. "." is the root,
 // which holds files to embed.
 const layers = `
-	. internal/fault internal/header internal/hop internal/problem internal/target internal/unit
+	. internal/fault internal/header internal/hop internal/problem internal/target internal/unit internal/xconnect
 	acl auth tunnel cache/store
 	cache upstream accesslog
 	internal/edge
-	http1 forward reverse admin
+	http1 http2 forward reverse admin
 	policy
 	cmd/fwdproxy
 `

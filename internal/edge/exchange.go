@@ -117,11 +117,14 @@ func requestID() string { return fmt.Sprintf("%016x", rand.Uint64()) }
 // Writer returns the client's side of the exchange.
 func (x *Exchange) Writer() *Writer { return x.w }
 
-// Check holds the request's head against the limits and the pseudonym: too
-// many fields, a body declared too large, an expectation that nobody knows
+// Check holds the request's head against the limits and the pseudonym: what
+// WithRefusal says, too many fields, a body declared too large, an expectation that nobody knows
 // (RFC 9110, Section 10.1.1), a request that came through here before (RFC
 // 9110, Section 7.6.3).
 func (x *Exchange) Check() error {
+	if err, ok := x.r.Context().Value(refusalKey{}).(*fault.Error); ok {
+		return err
+	}
 	l := x.door.Limits
 	fields := 0
 	for _, lines := range x.r.Header {
