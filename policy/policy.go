@@ -7,6 +7,7 @@ package policy
 
 import (
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"fwdproxy/acl"
 	"fwdproxy/auth"
@@ -32,11 +34,13 @@ type Policy struct {
 	Config        Config
 	ACL           *acl.Engine
 	Auth          *auth.Directory // who can say who they are; nil where nobody can
+	ForwardTLS    *tls.Config     // of [forward.tls]; nil where there is no certificate
+	ReverseTLS    *tls.Config     // of [reverse.tls]
 	Warnings      problem.List
 	File          string   // as the user named it; "" for the embedded default
 	UpstreamFiles string   // a digest of the files that [upstream] names
 	Digest        string   // of the file's and its lists' content, hexadecimal
-	Lists         []string // the files of lists, and those that [upstream] and [forward.auth] name
+	Lists         []string // the files of lists, and those that [upstream], [forward.auth] and the [*.tls] tables name
 }
 
 // Source returns what the policy was read from, for people.
@@ -137,17 +141,20 @@ func compile(text, dir string) (*Policy, problem.List) {
 	problems = append(problems, onlyNew(problems, more)...)
 	more, warnings := p.identities()
 	problems = append(problems, onlyNew(problems, more)...)
+	pairs, more, old := p.certificates(time.Now())
+	problems = append(problems, onlyNew(problems, more)...)
 	locate(problems, lines)
 	if len(problems) > 0 {
 		return nil, problems
 	}
 	p.ACL = engine
+	io.WriteString(sum, pairs)
 	p.UpstreamFiles = upstreamFiles
 	io.WriteString(sum, upstreamFiles)
 	if p.Auth != nil {
 		io.WriteString(sum, p.Auth.Digest())
 	}
-	p.Warnings = append(append(p.Config.ACL.Warnings(), p.Config.Cache.Warnings()...), warnings...)
+	p.Warnings = append(append(p.Config.ACL.Warnings(), p.Config.Cache.Warnings()...), append(warnings, old...)...)
 	locate(p.Warnings, lines)
 	p.Digest = hex.EncodeToString(sum.Sum(nil))
 	return p, nil
@@ -225,6 +232,12 @@ func (p *Policy) resolvePaths(dir string) {
 	slices.Sort(p.Lists)
 	who := &p.Config.Forward.Auth
 	who.Htpasswd, who.Tokens, who.Groups = rel(who.Htpasswd), rel(who.Tokens), rel(who.Groups)
+	secure := &p.Config.Forward.TLS
+	secure.Cert, secure.Key, secure.ClientCA = rel(secure.Cert), rel(secure.Key), rel(secure.ClientCA)
+	for i := range p.Config.Reverse.TLS.Certificates {
+		files := &p.Config.Reverse.TLS.Certificates[i]
+		files.Cert, files.Key = rel(files.Cert), rel(files.Key)
+	}
 	p.Config.Upstream.CAFile = rel(p.Config.Upstream.CAFile)
 	for i := range p.Config.Upstream.Parents {
 		parent := &p.Config.Upstream.Parents[i]

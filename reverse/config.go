@@ -4,17 +4,29 @@ import (
 	"strconv"
 	"strings"
 
+	"fwdproxy/internal/pair"
 	"fwdproxy/internal/problem"
 	"fwdproxy/internal/target"
+	"fwdproxy/internal/unit"
 )
 
 // Config is the [reverse] section.
 type Config struct {
 	// Listen is the addresses that the sites are served on, as "address:port".
 	Listen []string `toml:"listen"`
+	// TLS is a port to which clients speak TLS.
+	TLS TLSConfig `toml:"tls"`
 	// Sites say what becomes of a request: the most exact host first, then the longest
 	// path, then the first in the file whose other conditions hold.
 	Sites []SiteConfig `toml:"site"`
+}
+
+// TLSConfig is the table [reverse.tls].
+type TLSConfig struct {
+	// Listen is the addresses that the sites are served on over TLS, HTTP/2 and HTTP/1.1, as "address:port".
+	Listen []string `toml:"listen"`
+	// Certificates is the pairs to choose from: the first whose certificate fits the name that a client asks for (SNI), or the first of all where none does.
+	Certificates []pair.Files `toml:"certificates"`
 }
 
 // DefaultConfig returns an empty section's values.
@@ -26,6 +38,11 @@ func DefaultConfig() Config {
 // [[pool]] defines.
 func (c Config) Validate(pools []string) problem.List {
 	var p problem.List
+	unit.CheckListen(&p, "reverse.listen", c.Listen)
+	unit.CheckListen(&p, "reverse.tls.listen", c.TLS.Listen)
+	if len(c.TLS.Listen) > 0 && len(c.TLS.Certificates) == 0 {
+		p.Add("reverse.tls.certificates", `write [{ cert = "site.pem", key = "site.key" }]`, "TLS needs a certificate")
+	}
 	names, taken := map[string]int{}, map[string]int{}
 	for i, s := range c.Sites {
 		check := siteCheck{key: "reverse.site[" + strconv.Itoa(i) + "]", pools: pools}

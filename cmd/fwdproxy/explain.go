@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -213,8 +214,9 @@ func (e *engine) question(l *live, q url.Values) (target.Target, *url.URL, acl.R
 	question := edge.Question(r, t, now)
 	question.Client = client.Unmap()
 	listen := q.Get("listen")
-	if listen == "" && len(l.listen(e.mode)) > 0 {
-		listen = l.listen(e.mode)[0]
+	plain, secure := l.listen(e.mode)
+	if addrs := append(slices.Clip(plain), secure...); listen == "" && len(addrs) > 0 {
+		listen = addrs[0]
 	} else if _, err := netip.ParseAddrPort(listen); listen != "" && err != nil {
 		return fail(fmt.Errorf("listen: %q is not an address with a port", listen))
 	}
@@ -237,7 +239,7 @@ func (l *live) who(user string) (auth.Identity, error) {
 		return auth.Identity{}, nil
 	case l.door.Auth == nil:
 		return auth.Identity{}, fmt.Errorf("user: nobody can say who they are: the policy has no [forward.auth], or this is the reverse side")
-	case !l.policy.Auth.Knows(user):
+	case !l.policy.Auth.Knows(user) && l.policy.Config.Forward.TLS.ClientCA == "": // a certificate can name anybody
 		return auth.Identity{}, fmt.Errorf("user: there is no user %q in the files of [forward.auth]", user)
 	}
 	return l.policy.Auth.Identity(user), nil

@@ -167,12 +167,18 @@ func (x *Exchange) Decide(t target.Target) error {
 	return nil
 }
 
-// identify finds out who asks (RFC 9110, Section 11.7.2).
+// identify finds out who asks: by the request's credentials (RFC 9110, Section
+// 11.7.2), or else by the client's certificate.
 func (x *Exchange) identify() (err error) {
 	if x.door.Auth == nil {
 		return nil
 	}
 	x.who, err = x.door.Auth.Check(x.r.Header["Proxy-Authorization"], x.rec.Client.Addr(), x.start)
+	if err == nil && x.who.User == "" && x.r.TLS != nil && len(x.r.TLS.VerifiedChains) > 0 {
+		if user := auth.CertificateUser(x.r.TLS.PeerCertificates[0]); user != "" {
+			x.who = x.door.Auth.Directory().Identity(user)
+		}
+	}
 	x.rec.User = x.who.User
 	return err
 }
