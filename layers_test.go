@@ -21,18 +21,20 @@ const module = "fwdproxy"
 // of the lines above its own, and no sibling of its line. "." is the root,
 // which holds files to embed.
 const layers = `
-	. internal/fault internal/header internal/hop internal/problem internal/target internal/unit
+	. internal/fault internal/header internal/hop internal/pair internal/problem internal/target internal/unit internal/xconnect
 	acl auth intercept tunnel cache/store
 	cache upstream accesslog
 	internal/edge
-	http1 forward reverse admin
+	http1 http2 forward reverse admin
 	policy
 	cmd/fwdproxy
 `
 
 // siblings are the imports between leaves that are allowed all the same, one a
 // line: "internal/a <- internal/b" lets a import b.
-const siblings = ``
+const siblings = `
+	internal/pair <- internal/problem
+`
 
 // helpers hold what tests share. They may import leaves, and only test files
 // import them.

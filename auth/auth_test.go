@@ -447,7 +447,6 @@ func TestSettingsThatCannotBeAreProblems(t *testing.T) {
 	}{
 		"off":                  {DefaultConfig(), ""},
 		"on":                   {config, ""},
-		"groups alone":         {Config{Groups: "g"}, "forward.auth.groups"},
 		"a quote in the realm": {Config{Htpasswd: "u", Realm: `a"b`, Failures: 1}, "forward.auth.realm"},
 		"no realm":             {Config{Htpasswd: "u", Failures: 1}, "forward.auth.realm"},
 		"no failures":          {Config{Htpasswd: "u", Realm: "a"}, "forward.auth.failures"},

@@ -55,6 +55,10 @@ func New(c Config, d *Directory, old *Checker) *Checker {
 // Directory returns what the files hold.
 func (c *Checker) Directory() *Directory { return c.directory }
 
+// Asks reports whether there is anything to ask a client for: without passwords
+// and tokens, a certificate alone tells who it is.
+func (c *Checker) Asks() bool { return c.config.Enabled() }
+
 // Challenges returns the values of Proxy-Authenticate (RFC 9110, Section
 // 11.7.1): Basic first, which every client speaks.
 func (c *Checker) Challenges() []string { return c.challenges("") }
@@ -74,12 +78,12 @@ func (c *Checker) challenges(bearerError string) []string {
 }
 
 // Check returns whom the values of Proxy-Authorization prove the client to be;
-// nobody where it sent none. The error, a *fault.Error, is 407 for credentials
+// nobody where it sent none, or nobody is asked. The error, a *fault.Error, is 407 for credentials
 // that are not right (RFC 9110, Section 11.4), whether or not a rule asks for
 // any, 429 with the time to wait for a client or user with too many of those,
 // and 503 where too many passwords wait to be verified.
 func (c *Checker) Check(fields []string, client netip.Addr, now time.Time) (Identity, error) {
-	if len(fields) == 0 {
+	if len(fields) == 0 || !c.Asks() {
 		return Identity{}, nil
 	}
 	got, ok := parseCredentials(fields)

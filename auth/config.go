@@ -41,15 +41,12 @@ func DefaultConfig() Config {
 	return Config{Realm: "fwdproxy", Remember: unit.Duration(5 * time.Minute), Failures: 10}
 }
 
-// Enabled reports whether clients can say who they are.
+// Enabled reports whether clients can be asked who they are.
 func (c Config) Enabled() bool { return c.Htpasswd != "" || c.Tokens != "" }
 
 // Validate reports every problem that shows without opening the files.
 func (c Config) Validate() problem.List {
 	var p problem.List
-	if c.Groups != "" && !c.Enabled() {
-		p.Add("forward.auth.groups", `set "htpasswd" or "tokens" as well`, "nobody can say who they are, and so nobody is in a group")
-	}
 	if !c.Enabled() {
 		return p
 	}

@@ -1,13 +1,10 @@
 package forward
 
 import (
-	"net"
-	"net/netip"
-	"strconv"
-
 	"fwdproxy/auth"
 	"fwdproxy/intercept"
 	"fwdproxy/internal/problem"
+	"fwdproxy/internal/unit"
 	"fwdproxy/tunnel"
 )
 
@@ -15,12 +12,26 @@ import (
 type Config struct {
 	// Listen is the addresses that clients set as their HTTP proxy, as "address:port".
 	Listen []string `toml:"listen"`
+	// TLS is a port to which clients speak TLS.
+	TLS TLSConfig `toml:"tls"`
 	// Auth is how clients say who they are.
 	Auth auth.Config `toml:"auth"`
 	// Tunnel is what CONNECT may do.
 	Tunnel tunnel.Config `toml:"tunnel"`
 	// Intercept is how the tunnels are decrypted that a rule says so about.
 	Intercept intercept.Config `toml:"intercept"`
+}
+
+// TLSConfig is the table [forward.tls].
+type TLSConfig struct {
+	// Listen is the addresses that clients set as their HTTPS proxy, as "address:port": HTTP/2 and HTTP/1.1 over TLS.
+	Listen []string `toml:"listen"`
+	// Cert is a PEM file, seen from the policy's folder, with the proxy's certificate and those between it and the root.
+	Cert string `toml:"cert"`
+	// Key is a PEM file with the certificate's private key, unencrypted.
+	Key string `toml:"key"`
+	// ClientCA is a PEM file with the certificates of those who sign client certificates. A client with one is the user whom its common name says, or the first e-mail address or DNS name in it where that has a space or colon in it or is not there; the user's groups come from forward.auth.groups. Credentials that a request brings count more. A client without a certificate is who it would be on the plain port.
+	ClientCA string `toml:"client_ca"`
 }
 
 // DefaultConfig returns an empty section's values: loopback only.
@@ -31,32 +42,18 @@ func DefaultConfig() Config {
 // Validate reports every problem of the section.
 func (c Config) Validate() problem.List {
 	var p problem.List
-	for i, a := range c.Listen {
-		key := "forward.listen[" + strconv.Itoa(i) + "]"
-		if err := checkListen(a); err != "" {
-			p.Add(key, "write address:port, for example \"127.0.0.1:3128\" or \":3128\" for every address", "%q %s", a, err)
-		}
+	unit.CheckListen(&p, "forward.listen", c.Listen)
+	unit.CheckListen(&p, "forward.tls.listen", c.TLS.Listen)
+	if len(c.TLS.Listen) > 0 && c.TLS.Cert == "" {
+		p.Add("forward.tls.cert", "name a PEM file; docs/operating.md says how to make one", "TLS needs a certificate")
 	}
-	if len(c.Listen) == 0 {
+	if len(c.Listen) == 0 && len(c.TLS.Listen) == 0 {
 		p.Add("forward.listen", "write for example [\"127.0.0.1:3128\"]", "no address to listen on")
+	}
+	if c.Auth.Groups != "" && !c.Auth.Enabled() && c.TLS.ClientCA == "" {
+		p.Add("forward.auth.groups", `set "htpasswd", "tokens" or forward.tls.client_ca as well`, "nobody can say who they are, and so nobody is in a group")
 	}
 	p = append(p, c.Auth.Validate()...)
 	p = append(p, c.Intercept.Validate()...)
 	return append(p, c.Tunnel.Validate()...)
-}
-
-func checkListen(a string) string {
-	host, port, err := net.SplitHostPort(a)
-	if err != nil {
-		return "has no port"
-	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || strconv.FormatUint(n, 10) != port {
-		return "has a port that is no number from 0 to 65535"
-	}
-	if host != "" {
-		if _, err := netip.ParseAddr(host); err != nil {
-			return "does not begin with an IP address"
-		}
-	}
-	return ""
 }

@@ -32,6 +32,19 @@ func TestListenAddressesAreCheckedWithTheirKeys(t *testing.T) {
 		t.Errorf("no address: %v", p)
 	}
 	c := DefaultConfig()
+	c.Auth.Groups = "g"
+	if p := c.Validate(); len(p) != 1 || p[0].Key != "forward.auth.groups" {
+		t.Errorf("groups alone: %v", p)
+	}
+	c.TLS.ClientCA = "ca.pem"
+	if p := c.Validate(); len(p) > 0 {
+		t.Errorf("groups of those who have certificates: %v", p)
+	}
+	c.TLS.Listen = []string{"127.0.0.1:3129", "3130"}
+	if p := c.Validate(); len(p) != 2 || p[0].Key != "forward.tls.listen[1]" || p[1].Key != "forward.tls.cert" {
+		t.Errorf("TLS without a certificate: %v", p)
+	}
+	c = DefaultConfig()
 	c.Tunnel.Ports = append(c.Tunnel.Ports, unit.PortRange{})
 	if p := c.Validate(); len(p) != 1 || p[0].Key != "forward.tunnel.ports[1]" {
 		t.Errorf("the tunnel's own problems: %v", p)

@@ -143,16 +143,16 @@ func (s *Settings) connect(x *edge.Exchange, r *http.Request) {
 		refuse(fault.New(fault.RequestError, "a CONNECT has no body", nil))
 		return
 	}
+	if err := x.Check(); err != nil {
+		refuse(err)
+		return
+	}
 	t, err := target.FromAuthority(r.RequestURI, "")
 	if err != nil {
 		refuse(fault.New(fault.RequestError, err.Error(), nil))
 		return
 	}
 	x.LogURL(t.HostPort())
-	if err := x.Check(); err != nil {
-		refuse(err)
-		return
-	}
 	if err := x.Decide(t); err != nil {
 		refuse(err)
 		return

@@ -18,13 +18,13 @@ func inside(x *edge.Exchange, r *http.Request, in *edge.Inside) {
 		fail(in.Failure)
 		return
 	}
+	if err := x.Check(); err != nil {
+		x.Fail(err)
+		return
+	}
 	t, err := in.Find(r)
 	if err != nil {
 		fail(err)
-		return
-	}
-	if err := x.Check(); err != nil {
-		x.Fail(err)
 		return
 	}
 	if err := x.Decide(t); err != nil {

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"fwdproxy/internal/edge"
 )
 
 // What a connection is at.
@@ -38,7 +40,7 @@ type Conn struct {
 	ownRoom  [32]byte
 	left     int64 // of the body, or of the chunk
 	chunk    chunkState
-	rate     rate
+	rate     edge.Rate
 	ended    bool  // the client sends no more
 	failed   error // sticky
 
@@ -127,7 +129,7 @@ func (c *Conn) headRead() {
 	default:
 		c.phase = handled
 	}
-	c.rate = rate{}
+	c.rate = edge.Rate{}
 	if c.last {
 		// net/http tells the client and closes, as if that had asked for it.
 		c.consume(len("\r\n"))
@@ -180,7 +182,7 @@ func (c *Conn) receive(p []byte) (int, error) {
 	begun := time.Now()
 	n, err := c.Conn.Read(p)
 	c.ended = err == io.EOF
-	if l := c.s.Limits(); c.rate.slow(n, time.Since(begun), int64(l.BodyRate), l.BodyRateWindow.D()) {
+	if l := c.s.Limits(); c.rate.Slow(n, time.Since(begun), int64(l.BodyRate), l.BodyRateWindow.D()) {
 		return 0, errBodyRate
 	}
 	return n, err
@@ -265,23 +267,4 @@ func (c *Conn) CloseWrite() error {
 		return half.CloseWrite()
 	}
 	return nil
-}
-
-// rate is how fast a body comes, counted while it is waited for.
-type rate struct {
-	bytes  int64
-	waited time.Duration
-}
-
-// slow counts and reports whether less than least bytes a second came in a
-// whole window.
-func (r *rate) slow(n int, waited time.Duration, least int64, window time.Duration) bool {
-	r.bytes += int64(n)
-	r.waited += waited
-	if least == 0 || r.waited < window {
-		return false
-	}
-	slow := float64(r.bytes) < float64(least)*r.waited.Seconds()
-	*r = rate{}
-	return slow
 }

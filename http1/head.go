@@ -5,6 +5,7 @@ import (
 
 	"fwdproxy/internal/edge"
 	"fwdproxy/internal/fault"
+	"fwdproxy/internal/target"
 )
 
 // Head is a request's head that is well formed. Its slices are parts of the
@@ -184,7 +185,9 @@ func (h *parser) known(name []byte, value span, b []byte) *fault.Error {
 			return errTwoHosts
 		}
 		h.hasHost, h.host = true, value
-		return checkHost(v)
+		if !target.IsHostField(v) {
+			return errHost
+		}
 	case len("expect"):
 		if equalFold(name, "expect") && len(v) > 0 && !equalFold(v, "100-continue") {
 			return errExpect

@@ -52,7 +52,7 @@ var (
 	errChunkEnd     = refusal(400, "a line of a chunked body does not end in CRLF (RFC 9112, Section 7.1)")
 	errTrailer      = refusal(400, "the trailer section is malformed (RFC 9112, Section 7.1.2)")
 	errTrailerSize  = refusal(http.StatusRequestHeaderFieldsTooLarge, "the trailer section is too large")
-	errBodyRate     = refusal(http.StatusRequestTimeout, "the request's body came slower than limits.body_rate allows")
+	errBodyRate     = edge.ErrBodyRate
 	errDisagreement = errors.New("http1: net/http ended a request elsewhere than it ends")
 )
 

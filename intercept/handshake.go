@@ -40,7 +40,7 @@ func (a *Authority) Handshake(ctx context.Context, client net.Conn, host string,
 			return cert, nil
 		},
 		MinVersion: tls.VersionTLS12,
-		NextProtos: []string{"http/1.1"},
+		NextProtos: []string{"h2", "http/1.1"},
 		// A session taken up again would leave the certificate out, and with it what
 		// the client thinks of it.
 		SessionTicketsDisabled: true,

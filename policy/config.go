@@ -78,19 +78,24 @@ func (c Config) Validate() problem.List {
 // listenTwice finds addresses that two parts of one mode want.
 func (c Config) listenTwice() problem.List {
 	var p problem.List
-	for _, mode := range []struct {
+	for _, mode := range [][]struct {
 		key    string
 		listen []string
-	}{{"forward.listen", c.Forward.Listen}, {"reverse.listen", c.Reverse.Listen}} {
+	}{
+		{{"forward.listen", c.Forward.Listen}, {"forward.tls.listen", c.Forward.TLS.Listen}},
+		{{"reverse.listen", c.Reverse.Listen}, {"reverse.tls.listen", c.Reverse.TLS.Listen}},
+	} {
 		seen := map[string]bool{}
 		if c.Admin.Listen != "" {
 			seen[c.Admin.Listen] = true
 		}
-		for i, a := range mode.listen {
-			if seen[a] && !endsInPortZero(a) {
-				p.Add(mode.key+"["+strconv.Itoa(i)+"]", "give each its own port", "%q is listened on already", a)
+		for _, door := range mode {
+			for i, a := range door.listen {
+				if seen[a] && !endsInPortZero(a) {
+					p.Add(door.key+"["+strconv.Itoa(i)+"]", "give each its own port", "%q is listened on already", a)
+				}
+				seen[a] = true
 			}
-			seen[a] = true
 		}
 	}
 	return p

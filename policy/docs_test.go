@@ -105,7 +105,7 @@ func heading(path string) string {
 
 func documentedKeys(t *testing.T) []documented {
 	comments := map[string]string{}
-	for _, dir := range []string{".", "../forward", "../reverse", "../tunnel", "../intercept", "../acl", "../auth", "../cache", "../upstream", "../internal/edge", "../accesslog", "../admin"} {
+	for _, dir := range []string{".", "../forward", "../reverse", "../tunnel", "../intercept", "../acl", "../auth", "../cache", "../upstream", "../internal/edge", "../internal/pair", "../accesslog", "../admin"} {
 		fieldComments(t, dir, comments)
 	}
 	var out []documented
@@ -133,6 +133,8 @@ func documentedKeys(t *testing.T) []documented {
 			switch {
 			case isTable(f.Type):
 				tables = append(tables, table{full, text, v.Field(i)})
+			case f.Type.Kind() == reflect.Pointer && isTable(f.Type.Elem()):
+				tables = append(tables, table{full, text, reflect.New(f.Type.Elem()).Elem()})
 			case f.Type.Kind() == reflect.Slice && isTable(f.Type.Elem()):
 				tables = append(tables, table{full + "[]", text, reflect.New(f.Type.Elem()).Elem()})
 			case f.Type.Kind() == reflect.Map && isTable(f.Type.Elem()):

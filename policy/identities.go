@@ -18,9 +18,10 @@ import (
 func (p *Policy) identities() (problems, warnings problem.List) {
 	c := p.Config.Forward.Auth
 	named := p.Config.ACL.Identities()
-	if !c.Enabled() {
+	byCertificate := p.Config.Forward.TLS.ClientCA != ""
+	if !c.Enabled() && !byCertificate {
 		for _, n := range named {
-			problems.Add(n.Key, `set forward.auth.htpasswd or forward.auth.tokens`, "nobody can say who they are without [forward.auth]")
+			problems.Add(n.Key, `set forward.auth.htpasswd, forward.auth.tokens or forward.tls.client_ca`, "nobody can say who they are without [forward.auth] or client certificates")
 		}
 		return problems, nil
 	}
@@ -41,9 +42,12 @@ func (p *Policy) identities() (problems, warnings problem.List) {
 				hint = "did you mean " + strconv.Quote("group:"+near) + "?"
 			}
 			problems.Add(n.Key, hint, "there is no group %q", n.Name)
-		case n.Kind == acl.User && !p.Auth.Knows(n.Name):
+		case n.Kind == acl.User && !byCertificate && !p.Auth.Knows(n.Name):
 			warnings.Add(n.Key, "add the user, or take the name out of the rule", "there is no user %q in the files of [forward.auth]", n.Name)
 		}
+	}
+	if byCertificate {
+		return problems, slices.Clip(warnings) // anybody may have a certificate
 	}
 	for _, name := range p.Auth.Strangers() {
 		warnings.Add("forward.auth.groups", "add the user, or take the name out of the group", "%q is in a group, and in no other file of [forward.auth]", name)

@@ -105,7 +105,7 @@ policy.toml: line 3: forward.auth.groups: groups:2: there is no colon behind the
 	p.write("groups", "others: ann\n")
 	same(`policy.toml: line 5: acl.rule[0].from[0]: there is no group "sales" (write the group into the file of forward.auth.groups, be it empty as "sales:")`)
 	p.write("policy.toml", strings.ReplaceAll(who, "htpasswd", "#"))
-	same(`policy.toml: line 3: forward.auth.groups: nobody can say who they are, and so nobody is in a group (set "htpasswd" or "tokens" as well)
-policy.toml: line 5: acl.rule[0].from[0]: nobody can say who they are without [forward.auth] (set forward.auth.htpasswd or forward.auth.tokens)
-policy.toml: line 5: acl.rule[0].from[1]: nobody can say who they are without [forward.auth] (set forward.auth.htpasswd or forward.auth.tokens)`)
+	same(`policy.toml: line 3: forward.auth.groups: nobody can say who they are, and so nobody is in a group (set "htpasswd", "tokens" or forward.tls.client_ca as well)
+policy.toml: line 5: acl.rule[0].from[0]: nobody can say who they are without [forward.auth] or client certificates (set forward.auth.htpasswd, forward.auth.tokens or forward.tls.client_ca)
+policy.toml: line 5: acl.rule[0].from[1]: nobody can say who they are without [forward.auth] or client certificates (set forward.auth.htpasswd, forward.auth.tokens or forward.tls.client_ca)`)
 }

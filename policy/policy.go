@@ -7,6 +7,7 @@ package policy
 
 import (
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"fwdproxy/acl"
 	"fwdproxy/auth"
@@ -34,11 +36,13 @@ type Policy struct {
 	ACL           *acl.Engine
 	Auth          *auth.Directory      // who can say who they are; nil where nobody can
 	Authority     *intercept.Authority // in whose name TLS is intercepted; nil where no rule does that, or it was not loaded
+	ForwardTLS    *tls.Config          // of [forward.tls]; nil where there is no certificate
+	ReverseTLS    *tls.Config          // of [reverse.tls]
 	Warnings      problem.List
 	File          string   // as the user named it; "" for the embedded default
 	UpstreamFiles string   // a digest of the files that [upstream] names
 	Digest        string   // of the file's and its lists' content, hexadecimal
-	Lists         []string // the files of lists, and those that [upstream] and [forward.auth] name
+	Lists         []string // the files of lists, and those that [upstream], [forward.auth] and the [*.tls] tables name
 }
 
 // Source returns what the policy was read from, for people.
@@ -157,11 +161,14 @@ func compile(text, dir string, authority func(*Policy) (problems, warnings probl
 		more, doubts = authority(p)
 		problems = append(problems, onlyNew(problems, more)...)
 	}
+	pairs, more, old := p.certificates(time.Now())
+	problems = append(problems, onlyNew(problems, more)...)
 	locate(problems, lines)
 	if len(problems) > 0 {
 		return nil, problems
 	}
 	p.ACL = engine
+	io.WriteString(sum, pairs)
 	p.UpstreamFiles = upstreamFiles
 	io.WriteString(sum, upstreamFiles)
 	if p.Auth != nil {
@@ -171,7 +178,7 @@ func compile(text, dir string, authority func(*Policy) (problems, warnings probl
 		text, _ := os.ReadFile(ca.CACert) // who has to have it was told that it is not there
 		sum.Write(text)
 	}
-	p.Warnings = slices.Concat(p.Config.ACL.Warnings(), p.Config.Cache.Warnings(), warnings, doubts)
+	p.Warnings = slices.Concat(p.Config.ACL.Warnings(), p.Config.Cache.Warnings(), warnings, doubts, old)
 	locate(p.Warnings, lines)
 	p.Digest = hex.EncodeToString(sum.Sum(nil))
 	return p, nil
@@ -251,6 +258,12 @@ func (p *Policy) resolvePaths(dir string) {
 	who.Htpasswd, who.Tokens, who.Groups = rel(who.Htpasswd), rel(who.Tokens), rel(who.Groups)
 	ca := &p.Config.Forward.Intercept
 	ca.CACert, ca.CAKey = rel(ca.CACert), rel(ca.CAKey)
+	secure := &p.Config.Forward.TLS
+	secure.Cert, secure.Key, secure.ClientCA = rel(secure.Cert), rel(secure.Key), rel(secure.ClientCA)
+	for i := range p.Config.Reverse.TLS.Certificates {
+		files := &p.Config.Reverse.TLS.Certificates[i]
+		files.Cert, files.Key = rel(files.Cert), rel(files.Key)
+	}
 	p.Config.Upstream.CAFile = rel(p.Config.Upstream.CAFile)
 	for i := range p.Config.Upstream.Parents {
 		parent := &p.Config.Upstream.Parents[i]

@@ -1,30 +1,32 @@
 package reverse
 
 import (
-	"slices"
 	"strconv"
 	"strings"
 
+	"fwdproxy/internal/pair"
 	"fwdproxy/internal/problem"
 	"fwdproxy/internal/target"
+	"fwdproxy/internal/unit"
 )
 
 // Config is the [reverse] section.
 type Config struct {
 	// Listen is the addresses that the sites are served on, as "address:port".
 	Listen []string `toml:"listen"`
-	// Sites route requests to pools: the most exact host first, then the longest path.
+	// TLS is a port to which clients speak TLS.
+	TLS TLSConfig `toml:"tls"`
+	// Sites say what becomes of a request: the most exact host first, then the longest
+	// path, then the first in the file whose other conditions hold.
 	Sites []SiteConfig `toml:"site"`
 }
 
-// SiteConfig is one [[reverse.site]].
-type SiteConfig struct {
-	// Hosts is the names that the site answers to: "a.example", "*.a.example" for every name below, "*" for all.
-	Hosts []string `toml:"hosts"`
-	// Path is the prefix of the path that the site serves, by whole segments; "/" is all.
-	Path string `toml:"path"`
-	// Pool names the [[pool]] that serves it.
-	Pool string `toml:"pool"`
+// TLSConfig is the table [reverse.tls].
+type TLSConfig struct {
+	// Listen is the addresses that the sites are served on over TLS, HTTP/2 and HTTP/1.1, as "address:port".
+	Listen []string `toml:"listen"`
+	// Certificates is the pairs to choose from: the first whose certificate fits the name that a client asks for (SNI), or the first of all where none does.
+	Certificates []pair.Files `toml:"certificates"`
 }
 
 // DefaultConfig returns an empty section's values.
@@ -36,41 +38,44 @@ func DefaultConfig() Config {
 // [[pool]] defines.
 func (c Config) Validate(pools []string) problem.List {
 	var p problem.List
-	taken := map[string]int{}
+	unit.CheckListen(&p, "reverse.listen", c.Listen)
+	unit.CheckListen(&p, "reverse.tls.listen", c.TLS.Listen)
+	if len(c.TLS.Listen) > 0 && len(c.TLS.Certificates) == 0 {
+		p.Add("reverse.tls.certificates", `write [{ cert = "site.pem", key = "site.key" }]`, "TLS needs a certificate")
+	}
+	names, taken := map[string]int{}, map[string]int{}
 	for i, s := range c.Sites {
-		key := "reverse.site[" + strconv.Itoa(i) + "]"
-		if len(s.Hosts) == 0 {
-			p.Add(key+".hosts", "write [\"*\"] to answer to every name", "the site has no host")
+		check := siteCheck{key: "reverse.site[" + strconv.Itoa(i) + "]", pools: pools}
+		check.site(s)
+		if other, dup := names[s.Name]; dup && s.Name != "" {
+			check.add("name", "give one of them another name", "site %d has the name %q already", other+1, s.Name)
 		}
-		for j, h := range s.Hosts {
-			name, err := canonicalPattern(h)
-			if err != nil {
-				p.Add(key+".hosts["+strconv.Itoa(j)+"]", "write \"a.example\", \"*.a.example\" or \"*\"", "%v", err)
-				continue
-			}
-			if other, dup := taken[name+s.path()]; dup {
-				p.Add(key, "give one of them another host or path", "host %q with path %q is site %d's already", h, s.path(), other)
-			}
-			taken[name+s.path()] = i
-		}
-		if !strings.HasPrefix(s.path(), "/") {
-			p.Add(key+".path", "write for example \"/\" or \"/api\"", "%q does not begin with a slash", s.Path)
-		}
-		if s.Pool == "" {
-			p.Add(key+".pool", "name a [[pool]]", "the site has no pool")
-		} else if !slices.Contains(pools, s.Pool) {
-			hint := "define it: [[pool]] with name = " + strconv.Quote(s.Pool)
-			p.Add(key+".pool", hint, "there is no pool called %q", s.Pool)
-		}
+		names[s.Name] = i
+		check.hosts(i, s, taken)
+		p = append(p, check.List...)
 	}
 	return p
 }
 
-func (s SiteConfig) path() string {
-	if s.Path == "" {
-		return "/"
+// hosts checks the names of site i; taken holds which site has all requests
+// for a host and path.
+func (c *siteCheck) hosts(i int, s SiteConfig, taken map[string]int) {
+	if len(s.Hosts) == 0 {
+		c.add("hosts", "write [\"*\"] to answer to every name", "the site has no host")
 	}
-	return s.Path
+	for j, h := range s.Hosts {
+		name, err := canonicalPattern(h)
+		if err != nil {
+			c.add("hosts["+strconv.Itoa(j)+"]", "write \"a.example\", \"*.a.example\" or \"*\"", "%v", err)
+			continue
+		}
+		if other, dup := taken[name+s.path()]; dup {
+			c.Add(c.key, "give one of them another host or path, or put the one with more conditions first",
+				"site %d has every request for host %q and path %q already", other+1, h, s.path())
+		} else if !s.conditional() {
+			taken[name+s.path()] = i
+		}
+	}
 }
 
 // canonicalPattern returns a host pattern in canonical form.

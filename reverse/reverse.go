@@ -6,7 +6,9 @@
 package reverse
 
 import (
+	"math/rand/v2"
 	"net/http"
+	"net/netip"
 	"strings"
 
 	"fwdproxy/internal/edge"
@@ -17,8 +19,17 @@ import (
 // Settings is what the front door works with under one policy. It is
 // immutable.
 type Settings struct {
-	Door  *edge.Door
-	Sites *Sites
+	Door    *edge.Door
+	Sites   *Sites
+	Mirrors *Mirrors
+	Roll    func() float64 // a number in [0, 1) by chance; nil is the usual source
+}
+
+func (s *Settings) roll() float64 {
+	if s.Roll != nil {
+		return s.Roll()
+	}
+	return rand.Float64()
 }
 
 // Handler serves the sites.
@@ -65,17 +76,41 @@ func (s *Settings) serve(x *edge.Exchange, r *http.Request) error {
 		x.Respond(res)
 		return nil
 	}
-	site, ok := s.Sites.Find(t.Host, out.URL.EscapedPath())
-	if !ok {
+	asked := Asked{Scheme: t.Scheme, Host: t.Host, Path: out.URL.EscapedPath(), Query: out.URL.RawQuery, Method: r.Method, Header: r.Header}
+	site := s.Sites.Find(asked)
+	if site == nil {
 		return fault.New(fault.DestinationNotFound, "there is no site here for this host and path", nil)
 	}
-	x.UsePool(site.Pool)
-	forwarded(out, r, t)
+	if site.Pool == "" {
+		x.Respond(site.answer(r, &asked))
+		return nil
+	}
+	return s.pass(x, out, r, site, &asked)
+}
+
+// pass hands the request to a pool of the site.
+func (s *Settings) pass(x *edge.Exchange, out, in *http.Request, site *Site, asked *Asked) error {
+	path, err := site.peerPath(asked)
+	if err != nil {
+		return fault.New(fault.RequestError, err.Error(), nil)
+	}
+	choice := site.choose(in, s.roll)
+	x.UsePool(choice.pool, path)
+	forwarded(out.Header, edge.ClientAddr(in), out.Host, asked.Scheme)
+	choice.mark(out.Header, site)
+	if err := site.injected(out.Context(), s.roll); err != nil {
+		x.Fail(err)
+		return nil
+	}
 	if edge.IsUpgrade(out) {
 		x.Upgrade(out)
 		return nil
 	}
-	x.Respond(x.RoundTrip(out))
+	again := s.mirror(site, out, path)
+	res := x.RoundTrip(out)
+	choice.remember(res, site, asked.Scheme)
+	x.Respond(res)
+	again.send()
 	return nil
 }
 
@@ -127,21 +162,21 @@ var claims = map[string]bool{
 	"forwarded": true, "x-forwarded": true, "x-forwarded-for": true, "x-forwarded-by": true, "x-forwarded-host": true,
 	"x-forwarded-port": true, "x-forwarded-proto": true, "x-forwarded-protocol": true, "x-forwarded-scheme": true,
 	"x-forwarded-ssl": true, "x-forwarded-server": true, "x-forwarded-prefix": true, "x-real-ip": true,
-	"x-original-url": true, "x-original-host": true, "x-rewrite-url": true, "x-url-scheme": true, "front-end-https": true,
+	"fwdproxy-site": true, "x-original-url": true, "x-original-host": true, "x-rewrite-url": true, "x-url-scheme": true, "front-end-https": true,
 }
 
 // forwarded tells the peer who asked for what, in place of whatever the client
 // said about it.
-func forwarded(out, in *http.Request, t target.Target) {
-	for name := range out.Header {
+func forwarded(h http.Header, client netip.Addr, authority, scheme string) {
+	for name := range h {
 		// A peer behind CGI's rules, or WSGI's, cannot tell "_" from "-" in a name.
 		if claims[strings.ReplaceAll(strings.ToLower(name), "_", "-")] {
-			delete(out.Header, name)
+			delete(h, name)
 		}
 	}
-	if client := edge.ClientAddr(in); client.IsValid() {
-		out.Header.Set("X-Forwarded-For", client.String())
+	if client.IsValid() {
+		h.Set("X-Forwarded-For", client.String())
 	}
-	out.Header.Set("X-Forwarded-Host", t.Authority())
-	out.Header.Set("X-Forwarded-Proto", t.Scheme)
+	h.Set("X-Forwarded-Host", authority)
+	h.Set("X-Forwarded-Proto", scheme)
 }

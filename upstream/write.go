@@ -12,6 +12,7 @@ import (
 
 	"fwdproxy/internal/fault"
 	"fwdproxy/internal/header"
+	"fwdproxy/internal/hop"
 )
 
 // encodeHead returns the request's head as it goes out: generated, never
@@ -86,9 +87,12 @@ func appendField(b []byte, name, value string) []byte {
 }
 
 // requestTarget is the origin-form, or "*" for an OPTIONS of a whole server
-// (RFC 9112, Section 3.2.4).
+// (RFC 9112, Section 3.2.4), unless the front door asks for something else.
 func requestTarget(req *http.Request) string {
 	u := req.URL
+	if h := hop.From(req.Context()); h != nil && h.Path != "" {
+		return h.Path
+	}
 	if req.Method == http.MethodOptions && u.Path == "*" {
 		return "*"
 	}

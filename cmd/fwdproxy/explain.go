@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,6 +25,7 @@ import (
 	"fwdproxy/internal/hop"
 	"fwdproxy/internal/target"
 	"fwdproxy/policy"
+	"fwdproxy/reverse"
 )
 
 // explanation is what the proxy would do with a request, by the code that
@@ -168,15 +170,16 @@ func (e *engine) explain(ctx context.Context, q url.Values) (explanation, error)
 	if j.Err != nil {
 		return ex, nil
 	}
+	fields := http.Header(r.Header)
 	h := &hop.Hop{Permit: func(a netip.AddrPort) error { _, err := j.Address(a); return err }}
 	if e.mode == modeReverse {
-		if site, ok := l.reverse.Sites.Find(t.Host, u.EscapedPath()); ok {
-			ex.NextHop = "pool " + site.Pool
-			h.Pool = site.Pool
-		} else {
-			ex.NextHop = "none: no site has this host and path"
+		asked := reverse.Asked{Scheme: t.Scheme, Host: t.Host, Path: u.EscapedPath(), Query: u.RawQuery, Method: r.Method, Header: r.Header}
+		site := l.reverse.Sites.Find(asked)
+		if ex.NextHop = site.Describe(asked); site == nil || site.Pool == "" {
 			return ex, nil
 		}
+		h.Pool = site.Pool
+		fields = site.Fields(asked, r.Client, t.Authority())
 	} else {
 		ways, resolves := l.upstream.Route(t)
 		ex.NextHop = strings.Join(ways, ", else ")
@@ -188,7 +191,7 @@ func (e *engine) explain(ctx context.Context, q url.Values) (explanation, error)
 		}
 	}
 	if u != nil {
-		req := (&http.Request{Method: r.Method, URL: u, Host: u.Host, Header: r.Header}).WithContext(hop.With(ctx, h))
+		req := (&http.Request{Method: r.Method, URL: u, Host: u.Host, Header: fields}).WithContext(hop.With(ctx, h))
 		c := l.cache.Explain(req, time.Now())
 		ex.Cache = &c
 	}
@@ -227,8 +230,9 @@ func (e *engine) question(l *live, q url.Values) (target.Target, *url.URL, acl.R
 	question := edge.Question(r, t, now)
 	question.Client = client.Unmap()
 	listen := q.Get("listen")
-	if listen == "" && len(l.listen(e.mode)) > 0 {
-		listen = l.listen(e.mode)[0]
+	plain, secure := l.listen(e.mode)
+	if addrs := append(slices.Clip(plain), secure...); listen == "" && len(addrs) > 0 {
+		listen = addrs[0]
 	} else if _, err := netip.ParseAddrPort(listen); listen != "" && err != nil {
 		return fail(fmt.Errorf("listen: %q is not an address with a port", listen))
 	}
@@ -251,7 +255,7 @@ func (l *live) who(user string) (auth.Identity, error) {
 		return auth.Identity{}, nil
 	case l.door.Auth == nil:
 		return auth.Identity{}, fmt.Errorf("user: nobody can say who they are: the policy has no [forward.auth], or this is the reverse side")
-	case !l.policy.Auth.Knows(user):
+	case !l.policy.Auth.Knows(user) && l.policy.Config.Forward.TLS.ClientCA == "": // a certificate can name anybody
 		return auth.Identity{}, fmt.Errorf("user: there is no user %q in the files of [forward.auth]", user)
 	}
 	return l.policy.Auth.Identity(user), nil

@@ -30,7 +30,7 @@ func (s *server) info() any {
 		Disk:     s.tiers.info(),
 		Draining: s.readiness() != nil,
 	}
-	for _, a := range s.listeners.addrs() {
+	for _, a := range s.doors.addrs() {
 		info.Listening = append(info.Listening, a.String())
 	}
 	return info

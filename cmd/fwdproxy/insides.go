@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"fwdproxy/http1"
+	"fwdproxy/http2"
 	"fwdproxy/intercept"
 	"fwdproxy/internal/edge"
 )
@@ -19,6 +21,7 @@ import (
 type insides struct {
 	srv     *http.Server
 	framing *http1.Server
+	http2   *http2.Server // serves the tunnels whose clients chose that
 	conns   chan net.Conn
 	closed  chan struct{}
 	once    sync.Once
@@ -43,8 +46,14 @@ func newInsides(srv *http.Server, framing *http1.Server) *insides {
 // run accepts until the server is shut down.
 func (i *insides) run() error { return i.srv.Serve(i) }
 
-// serve hands the connection, whose TLS has shaken hands, to the server.
-func (i *insides) serve(c net.Conn, in *edge.Inside) {
+// serve serves the connection, whose TLS has shaken hands, or hands it to the
+// server.
+func (i *insides) serve(c *tls.Conn, in *edge.Inside) {
+	if c.ConnectionState().NegotiatedProtocol == "h2" {
+		i.http2.Serve(edge.WithInside(context.Background(), in), c)
+		c.Close()
+		return
+	}
 	framed := i.framing.Wrap(c)
 	i.of.Store(framed, in)
 	select {

@@ -124,7 +124,7 @@ private_destinations = "allow"
 		in.current.Load().upstream.Close()
 		in.access.Close()
 	})
-	in.addr = in.listeners.addrs()[0].String()
+	in.addr = in.doors.plain.addrs()[0].String()
 }
 
 // connect opens a tunnel to host:port and returns what it was answered.
@@ -437,6 +437,17 @@ func TestOneThousandTunnelsLeaveNothingBehind(t *testing.T) {
 		entered(func(c *tls.Conn) { io.WriteString(c, get+"\r\n"); c.NetConn().Close() }),
 		entered(func(c *tls.Conn) { io.WriteString(c, get); _ = c.CloseWrite(); _, _ = io.ReadAll(c); c.Close() }),
 		entered(func(c *tls.Conn) { io.WriteString(c, "bad\r\n\r\n"); _, _ = io.ReadAll(c); c.Close() }),
+	}
+	for _, after := range []string{"", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00", "bad"} {
+		ways = append(ways, func() {
+			c, _ := in.connect(t, "secure.test:"+in.port, "")
+			secure := tls.Client(c, &tls.Config{RootCAs: in.roots, ServerName: "secure.test", NextProtos: []string{"h2"}})
+			if err := secure.Handshake(); err != nil {
+				t.Error(err)
+			}
+			io.WriteString(secure, after)
+			secure.Close()
+		})
 	}
 	run := func(n int) {
 		var wg sync.WaitGroup

@@ -13,15 +13,40 @@ import (
 	"fwdproxy/http1"
 )
 
+// room is the places for client connections, which all listeners share.
+type room struct {
+	framing *http1.Server
+	clients *clients
+	places  chan struct{}
+}
+
+func newRoom(framing *http1.Server, connections int) *room {
+	return &room{framing: framing, clients: &clients{open: map[netip.Prefix]int{}}, places: make(chan struct{}, connections)}
+}
+
+// leave gives a connection's place back.
+func (r *room) leave(c net.Conn) {
+	<-r.places
+	if over, ok := c.(interface{ OverLimit() bool }); !ok || !over.OverLimit() {
+		r.clients.end(c)
+	}
+}
+
+// connState is for the http.Server that has the connections.
+func (r *room) connState(c net.Conn, state http.ConnState) {
+	http1.ConnState(c, state)
+	if state == http.StateClosed || state == http.StateHijacked {
+		r.leave(c)
+	}
+}
+
 // limitListener hands out a connection, framed, only while a place is free; a
 // place is given back by the server's ConnState.
 type limitListener struct {
 	net.Listener
-	framing *http1.Server
-	clients *clients
-	places  chan struct{}
-	once    sync.Once
-	closed  chan struct{}
+	*room
+	once   sync.Once
+	closed chan struct{}
 }
 
 func (l *limitListener) Accept() (net.Conn, error) {
@@ -51,33 +76,19 @@ func (l *limitListener) Close() error {
 // listeners is the set of addresses one http.Server serves, which a reload can
 // change. Its zero value is not usable.
 type listeners struct {
-	srv     *http.Server
-	framing *http1.Server
-	clients *clients
-	places  chan struct{}
-	key     string // in the policy, for errors
-	failed  chan<- error
+	srv    *http.Server
+	room   *room
+	secure *secure // nil for plain ones
+	key    string  // in the policy, for errors
+	failed chan<- error
 
 	mu   sync.Mutex
 	open map[string]*limitListener
 }
 
-func newListeners(srv *http.Server, framing *http1.Server, connections int, key string, failed chan<- error) *listeners {
-	ls := &listeners{srv: srv, framing: framing, clients: &clients{open: map[netip.Prefix]int{}}, places: make(chan struct{}, connections), key: key, failed: failed, open: map[string]*limitListener{}}
-	srv.ConnState = func(c net.Conn, state http.ConnState) {
-		http1.ConnState(c, state)
-		if state == http.StateClosed || state == http.StateHijacked {
-			<-ls.places
-			if over, ok := c.(interface{ OverLimit() bool }); !ok || !over.OverLimit() {
-				ls.clients.end(c)
-			}
-		}
-	}
-	return ls
+func newListeners(srv *http.Server, room *room, key string, failed chan<- error) *listeners {
+	return &listeners{srv: srv, room: room, key: key, failed: failed, open: map[string]*limitListener{}}
 }
-
-// connections returns how many are open now.
-func (ls *listeners) connections() int { return len(ls.places) }
 
 // prepare opens what addrs has more than is open now. Nothing is served before
 // commit; when one address fails, none stays open.
@@ -97,7 +108,7 @@ func (ls *listeners) prepare(addrs []string) (added map[string]*limitListener, e
 			}
 			return nil, listenError(ls.key, a, err)
 		}
-		added[a] = &limitListener{Listener: l, framing: ls.framing, clients: ls.clients, places: ls.places, closed: make(chan struct{})}
+		added[a] = &limitListener{Listener: l, room: ls.room, closed: make(chan struct{})}
 	}
 	return added, nil
 }
@@ -120,7 +131,7 @@ func (ls *listeners) commit(addrs []string, added map[string]*limitListener) {
 	for a, l := range added {
 		ls.open[a] = l
 		go func() {
-			err := ls.srv.Serve(l)
+			err := ls.serve(l)
 			select {
 			case <-l.closed:
 			default:
@@ -130,6 +141,13 @@ func (ls *listeners) commit(addrs []string, added map[string]*limitListener) {
 			}
 		}()
 	}
+}
+
+func (ls *listeners) serve(l *limitListener) error {
+	if ls.secure != nil {
+		return ls.srv.Serve(ls.secure.over(l))
+	}
+	return ls.srv.Serve(l)
 }
 
 // addrs returns the addresses really listened on.

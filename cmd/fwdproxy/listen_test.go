@@ -18,7 +18,9 @@ func serving(t *testing.T, connections int) (*listeners, string) {
 	t.Helper()
 	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "ok") })}
 	t.Cleanup(func() { srv.Close() })
-	ls := newListeners(srv, testFraming(), connections, "forward.listen", make(chan error, 1))
+	room := newRoom(testFraming(), connections)
+	srv.ConnState = room.connState
+	ls := newListeners(srv, room, "forward.listen", make(chan error, 1))
 	listenOn(t, ls, "127.0.0.1:0")
 	return ls, ls.addrs()[0].String()
 }
@@ -66,7 +68,7 @@ func TestNoMoreConnectionsThanTheLimitAreServedAtOnce(t *testing.T) {
 	second := dial(t, addr)
 	answered := make(chan string, 1)
 	go func() { answered <- ask(t, second) }()
-	if n := ls.connections(); n != 1 {
+	if n := len(ls.room.places); n != 1 {
 		t.Errorf("%d connections are open, want 1", n)
 	}
 	select {

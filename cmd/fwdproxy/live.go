@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -42,6 +43,7 @@ type engine struct {
 	mode    string // "forward" or "reverse"
 	cache   *cache.Cache
 	tunnels *edge.Tunnels
+	mirrors *reverse.Mirrors
 	own     ownAddrs
 	insides *insides // serves what comes out of intercepted tunnels; nil offline
 	metrics *accesslog.Metrics
@@ -98,7 +100,7 @@ func (e *engine) build(p *policy.Policy, old *live) (*live, error) {
 		if len(c.Reverse.Sites) == 0 {
 			return nil, fmt.Errorf("%s: --reverse needs at least one [[reverse.site]] and its [[pool]]; see docs/policy.md", p.Source())
 		}
-		l.reverse = &reverse.Settings{Door: l.door, Sites: reverse.NewSites(c.Reverse.Sites)}
+		l.reverse = &reverse.Settings{Door: l.door, Sites: reverse.NewSites(c.Reverse.Sites), Mirrors: e.mirrors}
 	default:
 		if p.Auth != nil {
 			var was *auth.Checker
@@ -138,17 +140,27 @@ func (e *engine) withLog(use func(*accesslog.Logger)) {
 	use(e.access)
 }
 
-// listen returns the addresses of the mode's front door.
-func (l *live) listen(mode string) []string {
+// listen returns the addresses of the mode's front door, plain and with TLS.
+func (l *live) listen(mode string) (plain, secure []string) {
+	c := l.policy.Config
 	if mode == modeReverse {
-		return l.policy.Config.Reverse.Listen
+		return c.Reverse.Listen, c.Reverse.TLS.Listen
 	}
-	return l.policy.Config.Forward.Listen
+	return c.Forward.Listen, c.Forward.TLS.Listen
+}
+
+// tls returns what the mode's TLS port is served with, nil without a
+// certificate.
+func (l *live) tls(mode string) *tls.Config {
+	if mode == modeReverse {
+		return l.policy.ReverseTLS
+	}
+	return l.policy.ForwardTLS
 }
 
 // reload loads the policy again and swaps it in whole. On any error the old
 // one stays. It returns what changed, nothing where the files are the same.
-func (e *engine) reload(embedded string, ls *listeners) (changes []string, err error) {
+func (e *engine) reload(embedded string, d *doors) (changes []string, err error) {
 	e.reloadMu.Lock()
 	defer e.reloadMu.Unlock()
 	old := e.current.Load()
@@ -175,18 +187,16 @@ func (e *engine) reload(embedded string, ls *listeners) (changes []string, err e
 			next.upstream.Close()
 		}
 	}()
-	added, err := ls.prepare(next.listen(e.mode))
+	added, err := d.prepare(next.listen(e.mode))
 	if err != nil {
 		return nil, err
 	}
 	if err := e.replaceLog(old.policy.Config.Log, p.Config.Log); err != nil {
-		for _, l := range added {
-			l.Close()
-		}
+		added.close()
 		return nil, err
 	}
 	e.current.Store(next)
-	ls.commit(next.listen(e.mode), added)
+	added.commit()
 	if next.upstream != old.upstream {
 		old.upstream.Close()
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -33,6 +34,10 @@ func TestMain(m *testing.M) {
 //	(in every script) $APORT is a free port, $EXAMPLES the folder of examples
 //	proxy ARGS...        start fwdproxy with these arguments: $PROXY and $ADMIN are where it listens;
 //	                     its access log goes to access.log, its messages to proxy.log
+//	                     $SECURE is where it listens with TLS
+//	certificate FILE NAME...
+//	                     write FILE.pem and FILE.key for the names and 127.0.0.1, the first as common name, signed by
+//	                     ca.pem, which is made on the way; with the -days N before FILE it ends after N days
 //	seen N METHOD PATH   the origin was asked exactly N times
 //	arrived METHOD PATH  wait until the origin was asked
 //	got REGEXP           some request that the origin saw matches
@@ -45,8 +50,8 @@ func TestMain(m *testing.M) {
 //	                     which is good, or as KIND says expired, wrong-name or self-signed
 //	gomodules DIR        serve the folder over TLS as modules.test, a Go module proxy; origin-ca.pem, $ORIGIN, $OPORT
 //	                     as above, and $HITS names a file with a line for each request that it got
-//	talk [-fin] ADDR FILE
-//	                     send the file's lines with CRLF to the address, with -fin half-close, and print what comes
+//	talk [-fin | -tls] ADDR FILE
+//	                     send the file's lines with CRLF to the address, with -fin half-close, with -tls secured, and print what comes
 //	                     back until the other side closes
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -72,7 +77,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"origin": cmdOrigin, "expand": cmdExpand, "proxy": cmdProxy, "seen": cmdSeen, "arrived": cmdArrived, "got": cmdGot, "open": cmdOpen,
-			"logged": cmdLogged, "says": cmdSays, "signal": cmdSignal, "gone": cmdGone, "talk": cmdTalk,
+			"logged": cmdLogged, "says": cmdSays, "signal": cmdSignal, "gone": cmdGone, "talk": cmdTalk, "certificate": cmdCertificate,
 			"tlsorigin": cmdTLSOrigin, "gomodules": cmdGoModules,
 		},
 	})
@@ -96,7 +101,8 @@ type stageKey struct{}
 type stage struct {
 	dir    string
 	origin *proxytest.Origin
-	stop   func() // ends what else was started
+	stop   func()     // ends what else was started
+	ca     *authority // made by the first certificate
 	proxy  *exec.Cmd
 	done   chan error
 	out    *os.File
@@ -182,6 +188,9 @@ func cmdProxy(ts *testscript.TestScript, _ bool, args []string) {
 	}))
 	if m := regexp.MustCompile(`listening +(\S+)`).FindStringSubmatch(s.err.String()); m != nil {
 		ts.Setenv("PROXY", m[1])
+	}
+	if m := regexp.MustCompile(`listening +(\S+) with TLS`).FindStringSubmatch(s.err.String()); m != nil {
+		ts.Setenv("SECURE", m[1])
 	}
 	if m := regexp.MustCompile(`admin +http://([^/]+)/`).FindStringSubmatch(s.err.String()); m != nil {
 		ts.Setenv("ADMIN", m[1])
@@ -274,12 +283,15 @@ func cmdGone(ts *testscript.TestScript, neg bool, _ []string) {
 }
 
 func cmdTalk(ts *testscript.TestScript, _ bool, args []string) {
-	fin := args[0] == "-fin"
-	if fin {
+	fin, secure := args[0] == "-fin", args[0] == "-tls"
+	if fin || secure {
 		args = args[1:]
 	}
 	conn, err := net.Dial("tcp", args[0])
 	ts.Check(err)
+	if secure {
+		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true}) // the script's own certificate
+	}
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(patience))
 	_, err = io.WriteString(conn, strings.ReplaceAll(ts.ReadFile(args[1]), "\n", "\r\n"))

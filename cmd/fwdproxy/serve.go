@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -28,6 +29,7 @@ import (
 	"fwdproxy/cache/store"
 	"fwdproxy/forward"
 	"fwdproxy/http1"
+	"fwdproxy/http2"
 	"fwdproxy/internal/edge"
 	"fwdproxy/policy"
 	"fwdproxy/reverse"
@@ -74,7 +76,8 @@ reload; a file with a problem keeps the old policy.`,
 type server struct {
 	*engine
 	front     *http.Server
-	listeners *listeners
+	http2     *http2.Server
+	doors     *doors
 	admin     *http.Server // nil when off
 	adminAddr netip.AddrPort
 	registry  *prometheus.Registry
@@ -113,6 +116,7 @@ func start(mode string, p *policy.Policy, stdout, stderr io.Writer) (*server, er
 			mode:    mode,
 			cache:   stored.cache,
 			tunnels: edge.NewTunnels(),
+			mirrors: reverse.NewMirrors(),
 			access:  access,
 			stdout:  stdout,
 			stderr:  stderr,
@@ -127,22 +131,20 @@ func start(mode string, p *policy.Policy, stdout, stderr io.Writer) (*server, er
 		access.Close()
 		_ = stored.close()
 	}
-	s.insides = newInsides(s.frontServer(), s.framing())
+	handler := s.handler()
+	s.insides = newInsides(s.frontServer(handler), s.framing())
 	first, err := s.build(p, nil)
 	if err != nil {
 		abort()
 		return nil, err
 	}
 	s.current.Store(first)
-	s.front = s.frontServer()
-	s.listeners = newListeners(s.front, s.framing(), c.Limits.Connections, mode+".listen", s.failed)
-	added, err := s.listeners.prepare(first.listen(mode))
+	s.openDoors(handler, c.Limits.Connections)
+	added, err := s.doors.prepare(first.listen(mode))
 	if err == nil {
 		err = s.startAdmin(c.Admin)
 		if err != nil {
-			for _, l := range added {
-				l.Close()
-			}
+			added.close()
 		}
 	}
 	if err != nil {
@@ -158,7 +160,7 @@ func start(mode string, p *policy.Policy, stdout, stderr io.Writer) (*server, er
 			s.failed <- err
 		}
 	}()
-	s.listeners.commit(first.listen(mode), added)
+	added.commit()
 	s.noteOwnAddrs()
 	return s, nil
 }
@@ -172,13 +174,21 @@ func (s *server) framing() *http1.Server {
 	}
 }
 
-func (s *server) frontServer() *http.Server {
-	var handler http.Handler
-	if s.mode == modeReverse {
-		handler = reverse.New(func() *reverse.Settings { return s.current.Load().reverse })
-	} else {
-		handler = forward.New(func() *forward.Settings { return s.current.Load().forward })
+// openDoors makes what serves clients: listeners, HTTP/1.1 and HTTP/2.
+func (s *server) openDoors(handler http.Handler, connections int) {
+	room := newRoom(s.framing(), connections)
+	s.front = s.frontServer(handler)
+	s.front.ConnState = room.connState
+	s.http2 = &http2.Server{Limits: room.framing.Limits, Handler: handler, Absolute: s.mode == modeForward, ErrorLog: errorLog(s.log)}
+	s.insides.http2 = s.http2
+	s.doors = &doors{
+		plain:  newListeners(s.front, room, s.mode+".listen", s.failed),
+		secure: newListeners(s.front, room, s.mode+".tls.listen", s.failed),
 	}
+	s.doors.secure.secure = newSecure(func() *tls.Config { return s.current.Load().tls(s.mode) }, s.http2, s.log)
+}
+
+func (s *server) frontServer(handler http.Handler) *http.Server {
 	return &http.Server{
 		// Sizes and times are http1's to limit, which lets nothing through that
 		// net/http would refuse.
@@ -187,6 +197,14 @@ func (s *server) frontServer() *http.Server {
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     errorLog(s.log),
 	}
+}
+
+// handler returns the mode's front door.
+func (s *server) handler() http.Handler {
+	if s.mode == modeReverse {
+		return reverse.New(func() *reverse.Settings { return s.current.Load().reverse })
+	}
+	return forward.New(func() *forward.Settings { return s.current.Load().forward })
 }
 
 func errorLog(l *slog.Logger) *log.Logger { return slog.NewLogLogger(l.Handler(), slog.LevelWarn) }
@@ -237,11 +255,12 @@ func (s *server) registerGauges(memory *store.Memory) {
 	gauge := func(name, help string, value func() float64) {
 		s.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
 	}
-	gauge("fwdproxy_client_connections", "Client connections open now, tunnels not counted.", func() float64 { return float64(s.listeners.connections()) })
+	gauge("fwdproxy_client_connections", "Client connections open now, tunnels not counted.", func() float64 { return float64(s.doors.connections()) })
 	gauge("fwdproxy_tunnels", "Tunnels and WebSockets open now.", func() float64 { return float64(s.tunnels.Open()) })
 	gauge("fwdproxy_cache_entries", "Entries in the memory cache: responses and their segments.", func() float64 { return float64(memory.Stats().Entries) })
 	gauge("fwdproxy_cache_bytes", "Bytes that the memory cache has allocated for entries.", func() float64 { return float64(memory.Stats().Bytes) })
 	registerMemory(s.registry, memory)
+	registerMirrors(s.registry, s.mirrors)
 	gauge("fwdproxy_policy_loaded_timestamp_seconds", "When the policy in force was loaded.", func() float64 { return float64(s.current.Load().loaded.Unix()) })
 	s.registry.MustRegister(ruleMetrics(func() *acl.Engine { return s.current.Load().policy.ACL }))
 	s.registry.MustRegister(parentGauge(func() []upstream.ParentState { return s.current.Load().upstream.Parents() }))
@@ -254,7 +273,7 @@ func (s *server) registerGauges(memory *store.Memory) {
 }
 
 func (s *server) noteOwnAddrs() {
-	own := s.listeners.addrs()
+	own := s.doors.addrs()
 	if s.adminAddr.IsValid() {
 		own = append(own, s.adminAddr)
 	}
@@ -267,9 +286,12 @@ func (s *server) announce(w io.Writer) {
 	c := l.policy.Config
 	var b strings.Builder
 	fmt.Fprintf(&b, "fwdproxy %s: %s proxy\n", versionString(), s.mode)
-	addrs := s.listeners.addrs()
+	addrs, secure := s.doors.plain.addrs(), s.doors.secure.addrs()
 	for _, a := range addrs {
 		fmt.Fprintf(&b, "  listening  %s\n", a)
+	}
+	for _, a := range secure {
+		fmt.Fprintf(&b, "  listening  %s with TLS\n", a)
 	}
 	if s.admin != nil {
 		fmt.Fprintf(&b, "  admin      http://%s/\n", s.adminAddr)
@@ -277,11 +299,15 @@ func (s *server) announce(w io.Writer) {
 	fmt.Fprintf(&b, "  policy     %s (%s)\n", l.policy.Source(), ruleSummary(l.policy))
 	fmt.Fprintf(&b, "  cache      %s\n", cacheSummary(c.Cache))
 	fmt.Fprintf(&b, "  log        %s to %s\n", c.Log.Format, c.Log.Access)
+	scheme := "http"
+	if len(addrs) == 0 {
+		scheme, addrs = "https", secure
+	}
 	if len(addrs) > 0 {
 		if s.mode == modeReverse {
-			fmt.Fprintf(&b, "  try        curl -i http://%s/\n", reachable(addrs[0]))
+			fmt.Fprintf(&b, "  try        curl -i %s://%s/\n", scheme, reachable(addrs[0]))
 		} else {
-			fmt.Fprintf(&b, "  try        curl -i -x http://%s http://example.com/\n", reachable(addrs[0]))
+			fmt.Fprintf(&b, "  try        curl -i -x %s://%s http://example.com/\n", scheme, reachable(addrs[0]))
 		}
 	}
 	io.WriteString(w, b.String())
@@ -337,7 +363,7 @@ func (s *server) reloadNow() (changes []string, err error) {
 	if s.current.Load().policy.File == "" {
 		return nil, errNoPolicyFile
 	}
-	changes, err = s.reload(fwdproxy.DefaultPolicy, s.listeners)
+	changes, err = s.reload(fwdproxy.DefaultPolicy, s.doors)
 	if len(changes) > 0 {
 		s.noteOwnAddrs()
 	}
@@ -378,8 +404,11 @@ func (s *server) shutdown(signals <-chan os.Signal) {
 	var cut int
 	wg.Go(func() { cut = s.tunnels.Drain(ctx) })
 	wg.Go(func() { _ = s.insides.srv.Shutdown(ctx) }) // what is left then is a tunnel that is cut
+	var late error
+	wg.Go(func() { late = s.http2.Shutdown(ctx) })
 	err := s.front.Shutdown(ctx)
 	wg.Wait()
+	err = errors.Join(err, late)
 	if err != nil {
 		s.front.Close()
 	}

@@ -146,7 +146,7 @@ header_count = 40
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.front.Close(); s.access.Close() })
-	w.addr = s.listeners.addrs()[0].String()
+	w.addr = s.doors.addrs()[0].String()
 	r := strings.NewReplacer("{B}", "http://"+origin, "{H}", origin)
 	if mode == modeReverse {
 		r = strings.NewReplacer("{B}", "", "{H}", "www.site.test")

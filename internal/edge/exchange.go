@@ -120,11 +120,14 @@ func requestID() string { return fmt.Sprintf("%016x", rand.Uint64()) }
 // Writer returns the client's side of the exchange.
 func (x *Exchange) Writer() *Writer { return x.w }
 
-// Check holds the request's head against the limits and the pseudonym: too
-// many fields, a body declared too large, an expectation that nobody knows
+// Check holds the request's head against the limits and the pseudonym: what
+// WithRefusal says, too many fields, a body declared too large, an expectation that nobody knows
 // (RFC 9110, Section 10.1.1), a request that came through here before (RFC
 // 9110, Section 7.6.3).
 func (x *Exchange) Check() error {
+	if err, ok := x.r.Context().Value(refusalKey{}).(*fault.Error); ok {
+		return err
+	}
 	l := x.door.Limits
 	fields := 0
 	for _, lines := range x.r.Header {
@@ -172,7 +175,8 @@ func (x *Exchange) permit(j Judgement) {
 	}
 }
 
-// identify finds out who asks (RFC 9110, Section 11.7.2).
+// identify finds out who asks: by the request's credentials (RFC 9110, Section
+// 11.7.2), or else by the client's certificate.
 func (x *Exchange) identify() (err error) {
 	if x.inside != nil {
 		x.who = x.inside.Who
@@ -183,6 +187,11 @@ func (x *Exchange) identify() (err error) {
 		return nil
 	}
 	x.who, err = x.door.Auth.Check(x.r.Header["Proxy-Authorization"], x.rec.Client.Addr(), x.start)
+	if err == nil && x.who.User == "" && x.r.TLS != nil && len(x.r.TLS.VerifiedChains) > 0 {
+		if user := auth.CertificateUser(x.r.TLS.PeerCertificates[0]); user != "" {
+			x.who = x.door.Auth.Directory().Identity(user)
+		}
+	}
 	x.rec.User = x.who.User
 	return err
 }
@@ -196,8 +205,9 @@ func (x *Exchange) question(t target.Target) acl.Request {
 }
 
 // UsePool sends the request to the pool called name instead of to the origin
-// that its URL names.
-func (x *Exchange) UsePool(name string) { x.hop.Pool = name }
+// that its URL names. The pool is asked for path, escaped and with the query,
+// unless that is "".
+func (x *Exchange) UsePool(name, path string) { x.hop.Pool, x.hop.Path = name, path }
 
 // LogURL sets the URL in the log's form: the canonical one.
 func (x *Exchange) LogURL(s string) { x.rec.URL = s }

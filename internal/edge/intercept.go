@@ -2,6 +2,7 @@ package edge
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
@@ -28,7 +29,7 @@ type Interception struct {
 	Verify func(context.Context, target.Target) error
 	// Serve serves the requests that come out of the tunnel, until the connection
 	// is closed or soon after it was given up.
-	Serve func(net.Conn, *Inside)
+	Serve func(*tls.Conn, *Inside)
 	// Tell is called when a host's certificate was rejected for the first time.
 	Tell func(host, client, reason string)
 }
@@ -83,7 +84,7 @@ func (x *Exchange) intercept(ctx context.Context, dial Dial) error {
 	if i == nil {
 		return fault.New(fault.ConfigurationError, "the tunnel is to be intercepted, and there is no authority for it", nil)
 	}
-	client, ok := x.openTunnel(http.StatusOK, []byte(established))
+	client, ok := x.openTunnel(opening{http.StatusOK, []byte(established), nil})
 	if !ok {
 		return nil
 	}

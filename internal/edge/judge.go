@@ -48,7 +48,7 @@ func Question(r *http.Request, t target.Target, now time.Time) acl.Request {
 // As puts who asks into the question; nobody is asked to say it where the door
 // knows no way to.
 func (d *Door) As(q acl.Request, who auth.Identity) acl.Request {
-	q.User, q.Groups, q.MayIdentify = who.User, who.Groups, d.Auth != nil
+	q.User, q.Groups, q.MayIdentify = who.User, who.Groups, d.Auth != nil && d.Auth.Asks()
 	return q
 }
 
@@ -128,7 +128,7 @@ func (d *Door) unknown(v acl.Verdict, q *acl.Request) error {
 
 // denied returns the refusal that the verdict's rule wants.
 func (d *Door) denied(v acl.Verdict, q *acl.Request) error {
-	if v.Challenge && d.Auth != nil {
+	if v.Challenge && d.Auth != nil && d.Auth.Asks() {
 		return d.Auth.Required(v.Rule)
 	}
 	f := &fault.Error{Kind: fault.RequestDenied, Rule: v.Rule, Details: "the proxy's policy does not allow it"}

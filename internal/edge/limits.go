@@ -34,6 +34,8 @@ type Limits struct {
 	HalfCloseTimeout unit.Duration `toml:"half_close_timeout"`
 	// RequestsPerConnection is the largest number of requests on one client connection, which closes after the last. 0 sets no limit.
 	RequestsPerConnection int `toml:"requests_per_connection"`
+	// Streams is the largest number of HTTP/2 streams, requests and tunnels both, open at once on one client connection; further ones are refused.
+	Streams int `toml:"streams"`
 	// ConnectionsPerClient is the largest number of connections that one client address (of IPv6, its /64) has open at once, tunnels not counted; further ones get 429. 0 sets no limit.
 	ConnectionsPerClient int `toml:"connections_per_client"`
 	// Connections is the largest number of client connections open at once; further ones wait to be accepted.
@@ -61,6 +63,7 @@ func DefaultLimits() Limits {
 		IdleTimeout:           unit.Duration(2 * time.Minute),
 		HalfCloseTimeout:      unit.Duration(5 * time.Second),
 		RequestsPerConnection: 10000,
+		Streams:               250,
 		ConnectionsPerClient:  4000,
 		Connections:           20000,
 		Tunnels:               10000,
@@ -103,6 +106,9 @@ func (l Limits) Validate() problem.List {
 		if n.value < 0 {
 			p.Add("limits."+n.key, "write a number above zero, or 0 for no limit", "%d is out of range", n.value)
 		}
+	}
+	if l.Streams < 1 || l.Streams > 10000 {
+		p.Add("limits.streams", "write a number from 1 to 10000", "%d is out of range", l.Streams)
 	}
 	if l.Connections < 1 {
 		p.Add("limits.connections", "write a number above zero", "%d connections would let nobody in", l.Connections)

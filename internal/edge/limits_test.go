@@ -58,7 +58,7 @@ func TestTheBoundsOfALimitAreRight(t *testing.T) {
 }
 
 func TestEveryProblemOfTheLimitsIsReportedAtOnce(t *testing.T) {
-	if p := (Limits{}).Validate(); len(p) != 13 {
+	if p := (Limits{}).Validate(); len(p) != 14 {
 		t.Errorf("%d problems: %v", len(p), p)
 	}
 }

@@ -2,6 +2,7 @@ package edge
 
 import (
 	"bytes"
+	"context"
 	"net/http"
 	"net/netip"
 	"strconv"
@@ -19,6 +20,14 @@ type Refused struct {
 	Start                 time.Time
 	Method, Target, Proto string // "" where it did not come that far
 	Err                   *fault.Error
+}
+
+type refusalKey struct{}
+
+// WithRefusal returns the context of a request that was read, but is refused by
+// what read it: Check returns err.
+func WithRefusal(ctx context.Context, err *fault.Error) context.Context {
+	return context.WithValue(ctx, refusalKey{}, err)
 }
 
 // Refuse logs the request and returns the whole answer to it, after which the

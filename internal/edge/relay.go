@@ -35,14 +35,46 @@ func (x *Exchange) Tunnel(server net.Conn, early []byte) {
 	if x.door.Tunnel.Peeks(x.target.Port) {
 		check = x.checkHello
 	}
-	x.relay(tunnel.Side{Conn: server, Early: early}, http.StatusOK, []byte(established), check)
+	x.relay(tunnel.Side{Conn: server, Early: early}, opening{http.StatusOK, []byte(established), nil}, check)
 }
 
-// relay takes the client's connection over, writes head, which has the status,
-// to it and relays, if check, which may be nil, has nothing against it. What
-// either side sent early goes first.
-func (x *Exchange) relay(server tunnel.Side, status int, head []byte, check func(client net.Conn, early []byte) ([]byte, error)) {
-	client, ok := x.openTunnel(status, head)
+// TunnelOpener is the ResponseWriter of a stream, which has no connection to
+// take over. OpenTunnel sends the head of a 200, for a WebSocket with the fields
+// of the server's answer, and returns the stream as a connection; on an error
+// nothing was sent.
+type TunnelOpener interface {
+	OpenTunnel(h http.Header) (net.Conn, error)
+}
+
+// opening is the answer with which a tunnel begins: the head as HTTP/1.1 has
+// it, with the status, and the fields of a WebSocket's.
+type opening struct {
+	status int
+	head   []byte
+	fields http.Header
+}
+
+// open takes the client's side over. The head is not written yet where it is
+// returned.
+func (x *Exchange) open(o opening) (client tunnel.Side, head []byte, err error) {
+	if stream, ok := x.w.ResponseWriter.(TunnelOpener); ok {
+		client.Conn, err = stream.OpenTunnel(o.fields)
+		x.rec.Status = http.StatusOK
+	} else {
+		client.Conn, client.Early, err = x.w.takeOver()
+		x.rec.Status, head = o.status, o.head
+	}
+	if err != nil {
+		x.rec.Status = 0
+	}
+	return client, head, err
+}
+
+// relay takes the client's side over, sends the answer and relays, if check,
+// which may be nil, has nothing against it. What either side sent early goes
+// first.
+func (x *Exchange) relay(server tunnel.Side, o opening, check func(client net.Conn, early []byte) ([]byte, error)) {
+	client, ok := x.openTunnel(o)
 	if !ok {
 		server.Conn.Close()
 		return
@@ -60,24 +92,30 @@ func (x *Exchange) relay(server tunnel.Side, status int, head []byte, check func
 	x.pump(client, server)
 }
 
-// openTunnel takes the client's connection over and writes head, which has the
-// status, to it. Where that fails it has done all that is left to do.
-func (x *Exchange) openTunnel(status int, head []byte) (client tunnel.Side, ok bool) {
-	conn, early, err := x.w.takeOver()
+// openTunnel takes the client's side over and sends the answer. Where that
+// fails it has done all that is left to do.
+func (x *Exchange) openTunnel(o opening) (client tunnel.Side, ok bool) {
+	client, head, err := x.open(o)
 	if err != nil {
-		x.Fail(fault.New(fault.InternalError, "the connection cannot carry a tunnel", err))
+		if !errors.As(err, new(*fault.Error)) {
+			err = fault.New(fault.InternalError, "the connection cannot carry a tunnel", err)
+		}
+		x.Fail(err)
 		return client, false
 	}
-	x.rec.Tag, x.rec.Status = accesslog.TagTunnel, status
-	_ = conn.SetWriteDeadline(time.Now().Add(x.door.Limits.WriteTimeout.D()))
-	_, err = conn.Write(head)
-	_ = conn.SetWriteDeadline(time.Time{})
+	x.rec.Tag = accesslog.TagTunnel
+	conn := client.Conn
+	if len(head) > 0 {
+		_ = conn.SetWriteDeadline(time.Now().Add(x.door.Limits.WriteTimeout.D()))
+		_, err = conn.Write(head)
+		_ = conn.SetWriteDeadline(time.Time{})
+	}
 	if err != nil {
 		conn.Close()
 		x.noteBroken(fault.New(clientGone, "", err))
 		return client, false
 	}
-	return tunnel.Side{Conn: conn, Early: early}, true
+	return client, true
 }
 
 // pump relays until both sides are done.

@@ -54,5 +54,8 @@ func (x *Exchange) Upgrade(out *http.Request) {
 	fmt.Fprintf(&head, "HTTP/1.1 101 Switching Protocols\r\n")
 	_ = res.Header.Write(&head) // to memory
 	head.WriteString("\r\n")
-	x.relay(tunnel.Side{Conn: server, Early: early}, http.StatusSwitchingProtocols, head.Bytes(), nil)
+	fields := res.Header.Clone()
+	delete(fields, "Connection")
+	delete(fields, "Upgrade")
+	x.relay(tunnel.Side{Conn: server, Early: early}, opening{http.StatusSwitchingProtocols, head.Bytes(), fields}, nil)
 }

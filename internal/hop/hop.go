@@ -26,6 +26,9 @@ type Hop struct {
 	// Pool names the [[pool]] that serves the request; "" means the origin that
 	// the URL names.
 	Pool string
+	// Path is what the pool is asked for, escaped path and query, in place of what
+	// the URL says; "" means the URL's.
+	Path string
 	// Via is what this proxy says in Via on behalf of the request, where it has
 	// to ask a parent proxy for a tunnel; "" says nothing.
 	Via string
@@ -48,13 +51,13 @@ func From(ctx context.Context) *Hop {
 	return h
 }
 
-// Fork returns a Hop with the same Permit, Pool and Via, and no address yet, for a fetch that
-// may outlive the request that began it.
+// Fork returns a Hop with the same Permit, Pool, Path and Via, and no address
+// yet, for a fetch that may outlive the request that began it.
 func (h *Hop) Fork() *Hop {
 	if h == nil {
 		return &Hop{}
 	}
-	return &Hop{Permit: h.Permit, Pool: h.Pool, Via: h.Via}
+	return &Hop{Permit: h.Permit, Pool: h.Pool, Path: h.Path, Via: h.Via}
 }
 
 // Used records the address that answered and its name in the log
