@@ -59,6 +59,7 @@ const importers = `
 	github.com/rogpeppe/go-internal         tests
 	golang.org/x/crypto                     auth cmd/fwdproxy/passwd.go
 	golang.org/x/term                       cmd/fwdproxy/passwd.go
+	golang.org/x/sys                        cache/store/disk_million_linux_test.go
 	golang.org/x/net                        all
 	golang.org/x/sync                       all
 	golang.org/x/time                       all
