@@ -22,7 +22,7 @@ const module = "fwdproxy"
 // which holds files to embed.
 const layers = `
 	. internal/fault internal/header internal/hop internal/pair internal/problem internal/target internal/unit internal/xconnect
-	acl auth lists tunnel cache/store
+	acl auth intercept lists tunnel cache/store
 	cache compress upstream accesslog
 	internal/edge
 	http1 http2 forward reverse admin

@@ -39,8 +39,8 @@ func (k *compiler) answer(key, name string, r RuleConfig) *Answer {
 		key string
 		set bool
 	}{{"status", r.Status != 0}, {"message", r.Message != ""}, {"redirect", r.Redirect != ""}} {
-		if only.set && r.Action == Allow.String() {
-			k.problems.Add(key+"."+only.key, "delete it, or deny", "the rule allows, and has nothing to tell")
+		if only.set && r.Action != Deny.String() {
+			k.problems.Add(key+"."+only.key, "delete it, or deny", "the rule denies nothing, and has nothing to tell")
 		}
 	}
 	switch {

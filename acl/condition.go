@@ -49,7 +49,7 @@ func (t truth) against(a Action) truth {
 	if t != doubt {
 		return t
 	}
-	if a == Allow {
+	if a.Permits() {
 		return no
 	}
 	return yes
@@ -62,6 +62,7 @@ type rule struct {
 	action     Action
 	answer     *Answer // nil for what is usual
 	shadow     bool
+	connect    bool // holds for CONNECT alone: "intercept" and "tunnel"
 	counts     *Counter
 	config     RuleConfig
 	conditions []condition // cheap ones first, the destination last

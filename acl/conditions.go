@@ -41,13 +41,54 @@ func (k *compiler) rule(i int, r RuleConfig) rule {
 		c.not = strings.HasPrefix(c.key, "not_")
 	}
 	slices.SortStableFunc(u.conditions, func(a, b condition) int { return int(a.kind) - int(b.kind) })
-	if r.Action == "" {
-		k.problems.Add(key+".action", `write "allow" or "deny"`, "the rule has no action")
-		return u
+	u.action = k.ruleAction(key, r)
+	if u.connect = r.connects(); u.connect {
+		u.conditions = append([]condition{{key: "action", kind: aboutMethod, words: []string{"CONNECT"}}}, u.conditions...)
 	}
-	u.action = k.action(key+".action", r.Action)
 	k.warnURLs(key, u.name, r, &u)
 	return u
+}
+
+// Words of the key action beside "allow" and "deny", for rules that hold for
+// CONNECT alone.
+const (
+	wordIntercept = "intercept"
+	wordTunnel    = "tunnel"
+)
+
+// connects reports whether the rule is about opening tunnels and about nothing
+// that is in them.
+func (r RuleConfig) connects() bool { return r.Action == wordIntercept || r.Action == wordTunnel }
+
+// ruleAction reads the action of a rule, which cannot be left out.
+func (k *compiler) ruleAction(key string, r RuleConfig) Action {
+	const hint = `write "allow", "deny", "intercept" or "tunnel"`
+	if r.connects() {
+		k.checkConnect(key, r)
+	}
+	switch r.Action {
+	case Allow.String(), wordTunnel:
+		return Allow
+	case wordIntercept:
+		return Intercept
+	case Deny.String():
+	case "":
+		k.problems.Add(key+".action", hint, "the rule has no action")
+	default:
+		k.problems.Add(key+".action", hint, "%s is not an action", quote(r.Action))
+	}
+	return Deny
+}
+
+// checkConnect refuses conditions that no CONNECT can meet.
+func (k *compiler) checkConnect(key string, r RuleConfig) {
+	for _, c := range r.aboutInside() {
+		k.problems.Add(key+"."+c, "delete it, and write a rule behind this one about the requests in the tunnel",
+			"%q decides about a tunnel before anything in it is seen", r.Action)
+	}
+	if !holdsFor("CONNECT", r.Methods, r.NotMethods) || !holdsFor(Tunnel, r.Schemes, r.NotSchemes) {
+		k.problems.Add(key+".action", `delete methods and schemes: the action holds for CONNECT alone`, "%q holds for CONNECT alone, which the rule leaves out", r.Action)
+	}
 }
 
 // opposite returns the rule whose conditions are those that must not hold.

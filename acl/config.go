@@ -146,7 +146,12 @@ type RuleConfig struct {
 	NotWhen string `toml:"not_when"`
 	// NotListen holds for clients that connected elsewhere.
 	NotListen []string `toml:"not_listen"`
-	// Action is "allow" or "deny"; it can not be left out.
+	// Action is "allow", "deny", "intercept" or "tunnel"; it can not be left out.
+	// "intercept" and "tunnel" hold for CONNECT alone: the one opens the tunnel and
+	// decrypts it with the CA of [forward.intercept], so that each request in it is
+	// decided by these same rules as what it is, scheme https; the other opens it
+	// and leaves it closed to the proxy, as "allow" does. No request in a tunnel
+	// is decided by either.
 	Action string `toml:"action"`
 	// Status is the status code, from 400 to 599, of what the rule denies; 0 is 403.
 	Status int `toml:"status"`

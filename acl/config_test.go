@@ -24,7 +24,7 @@ func TestEveryProblemIsReportedAtOnceWithKeyAndHint(t *testing.T) {
 			{To: []string{"127.1", ".10.0.0.1", ".", "a..b", "fe80::1%eth0", "user:ann", "list:socail", "list:", "a b"}, Action: "allow"},
 			{Name: "twice", Ports: []unit.PortRange{{}, {First: 9, Last: 8}, {First: 1, Last: 2}}, Methods: []string{"GET", "get", "", "G ET"}},
 			{Name: "twice", Action: "Allow"},
-			{Name: "default", Action: "intercept"},
+			{Name: "default", Action: "inspect"},
 			{Name: "rule 9", Action: "deny"},
 			{Action: "deny"},
 			{Name: "a\nb", Action: "deny"},

@@ -70,7 +70,7 @@ func (e *Engine) Rules() []RuleInfo {
 	out := make([]RuleInfo, 0, len(e.rules)+1)
 	for i := range e.rules {
 		u := &e.rules[i]
-		out = append(out, u.counts.info(RuleInfo{Name: u.name, Action: u.action.String(), Shadow: u.shadow}))
+		out = append(out, u.counts.info(RuleInfo{Name: u.name, Action: u.word(), Shadow: u.shadow}))
 	}
 	return append(out, e.counts.info(RuleInfo{Name: defaultRule, Action: e.fallback.String()}))
 }

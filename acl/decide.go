@@ -2,7 +2,7 @@ package acl
 
 // walk is what the rules before the one that decides came to.
 type walk struct {
-	// By action, the first rule that hangs on the address, on who asks, or on
+	// By side, the first rule that hangs on the address, on who asks, or on
 	// both; -1 for none.
 	address, nameless, both [2]int
 	// opens says that a rule which hangs on the address alone would allow, with no
@@ -24,7 +24,7 @@ func (e *Engine) decide(r *Request, steps *[]Step) Verdict {
 			*steps = append(*steps, u.step(truth, why))
 		}
 		if truth == yes && !u.shadow {
-			return e.settle(&w, Verdict{Action: u.action, Rule: u.name, Index: i, Reason: why, Answer: u.answer})
+			return e.part(&w, r, Verdict{Action: u.action, Rule: u.name, Index: i, Reason: why, Answer: u.answer})
 		}
 		if u.shadow {
 			w.noteShadow(u, i, truth)
@@ -32,19 +32,19 @@ func (e *Engine) decide(r *Request, steps *[]Step) Verdict {
 			w.note(u.action, i, truth)
 		}
 	}
-	return e.settle(&w, Verdict{Action: e.fallback, Rule: defaultRule, Index: -1, Reason: reasonDefault})
+	return e.part(&w, r, Verdict{Action: e.fallback, Rule: defaultRule, Index: -1, Reason: reasonDefault})
 }
 
 func (w *walk) note(a Action, i int, t truth) {
 	first := func(of *[2]int) {
-		if of[a] < 0 {
-			of[a] = i
+		if of[a.side()] < 0 {
+			of[a.side()] = i
 		}
 	}
 	switch t {
 	case unknown:
 		first(&w.address)
-		w.opens = w.opens || a == Allow && w.nameless[Deny] < 0
+		w.opens = w.opens || a.Permits() && w.nameless[Deny] < 0
 	case nameless:
 		first(&w.nameless)
 	case open:
@@ -67,9 +67,9 @@ func (w *walk) noteShadow(u *rule, i int, t truth) {
 // waits could give another action.
 func (e *Engine) settle(w *walk, v Verdict) Verdict {
 	v.Shadow, v.ShadowPending = w.shadow, w.shadowWaits && w.shadow.number == 0
-	named := firstOf(w.nameless[Allow-v.Action], w.both[Allow-v.Action])
+	named := firstOf(w.nameless[Allow-v.Action.side()], w.both[Allow-v.Action.side()])
 	switch {
-	case v.Action == Allow && w.nameless[Deny] < 0:
+	case v.Action.Permits() && w.nameless[Deny] < 0:
 		// As the request is, it is allowed, unless at some address.
 		if i := firstOf(w.address[Deny], w.both[Deny]); i >= 0 {
 			return e.wait(i, v, true, w.address[Deny] < 0)

@@ -11,17 +11,34 @@ import (
 // Action is what a rule does with a request. The zero value is Deny.
 type Action uint8
 
-// The actions, as they are written in the policy: "deny", "allow".
+// What comes of a request. Intercept is what can come of a CONNECT alone: the
+// tunnel is opened, decrypted, and each request in it asked about by itself.
 const (
 	Deny Action = iota
 	Allow
+	Intercept
 )
+
+// Permits reports whether the request may go on: it is Allow or Intercept.
+func (a Action) Permits() bool { return a == Allow || a == Intercept }
+
+// side is what an action comes to for who only asks whether the request may go
+// on.
+func (a Action) side() Action {
+	if a.Permits() {
+		return Allow
+	}
+	return Deny
+}
 
 // String returns the action as the policy writes it; what is no action is
 // "deny".
 func (a Action) String() string {
-	if a == Allow {
+	switch a {
+	case Allow:
 		return "allow"
+	case Intercept:
+		return "intercept"
 	}
 	return "deny"
 }
@@ -82,7 +99,11 @@ type Verdict struct {
 	Pending bool
 	// Challenge asks for credentials; see above.
 	Challenge bool
-	Answer    *Answer // what the rule wants a client told that it denies; nil for what is usual
+	// ActionPending says that the request may go on at whatever address that gets
+	// no refusal, and that the address tells whether as Allow or as Intercept:
+	// Decide tells when it is asked again.
+	ActionPending bool
+	Answer        *Answer // what the rule wants a client told that it denies; nil for what is usual
 
 	// Shadow is the rule that would have decided if rules with shadow were like
 	// others; zero when the same one would. ShadowPending says that this hangs on
@@ -104,6 +125,7 @@ const (
 	reasonLacking  = "the request lacks its client, method, host or port"
 	reasonMatch    = "all conditions of the rule hold"
 	reasonAwaiting = "the rule is about addresses, and the destination's address is not known yet"
+	reasonInside   = "the tunnel is to be intercepted, and a rule about who asks may be about what is in it"
 	reasonNameless = "the rule is about who asks, and the client has not said who it is"
 	reasonDoubt    = "what the rule is about cannot be told for sure, and so it denies"
 )
@@ -112,6 +134,7 @@ const (
 // private address.
 type Engine struct {
 	rules        []rule
+	intercepts   bool // some rule does
 	fallback     Action
 	allowPrivate bool
 	exceptions   addressSet
@@ -152,6 +175,9 @@ func (e *Engine) ask(r *Request, steps *[]Step) Verdict {
 // plain unmaps an IPv4-mapped address and drops the zone, with which no prefix
 // contains an address (netip.Prefix.Contains).
 func plain(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }
+
+// Intercepts reports whether any rule does.
+func (e *Engine) Intercepts() bool { return e.intercepts }
 
 // Default returns what happens to a request that no rule decides.
 func (e *Engine) Default() Action { return e.fallback }

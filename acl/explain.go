@@ -16,10 +16,12 @@ func (e *Engine) Explain(r Request) (Verdict, []Step) {
 }
 
 func (u *rule) step(t truth, why string) Step {
-	s := Step{Rule: u.name, Action: u.action.String(), Outcome: "decides", Why: why}
+	s := Step{Rule: u.name, Action: u.word(), Outcome: "decides", Why: why}
 	switch {
 	case t == yes && u.shadow:
 		s.Outcome, s.Why = "would decide, but is a shadow", why
+	case t == no && u.connect && why == "action":
+		s.Outcome, s.Why = "no match", "it is about CONNECT alone"
 	case t == no:
 		s.Outcome, s.Why = "no match", `"`+why+`" does not hold`
 	case t == unknown:
@@ -30,4 +32,12 @@ func (u *rule) step(t truth, why string) Step {
 		s.Outcome, s.Why = "waits", "it hangs on who asks and on the destination's address"
 	}
 	return s
+}
+
+// word returns the action as the policy writes it.
+func (u *rule) word() string {
+	if u.connect {
+		return u.config.Action
+	}
+	return u.action.String()
 }

@@ -23,6 +23,7 @@ var (
 	someFrom    = []string{"10.0.0.0/8", "10.0.0.1", "10.0.0.0/16", "fe80::/10", "list:nets", "user:ann", "group:sales", "user:bob"}
 	someMethods = []string{"GET", "POST", "CONNECT"}
 	someActions = []string{"allow", "deny"}
+	ruleActions = []string{"allow", "deny", "allow", "deny", "intercept", "tunnel"}
 	somePaths   = []string{"/a", "/%61", "/b/../a", "/b", "/b%2fa", ""}
 	somePathREs = []string{"^/a$", "^/b", "a"}
 	someFields  = [][]string{nil, {"x"}, {"y"}, {"x", "y"}, {"y", "y"}, {"xy"}}
@@ -66,7 +67,7 @@ func randomConfig(r *rand.Rand) Config {
 		"both":  {Domains: []string{"c.b.a.test"}, Addresses: []string{"2001:db8:1::/48", "198.51.100.1"}},
 	}}
 	for range r.IntN(6) {
-		rule := RuleConfig{Action: pick(r, someActions), To: some(r, someEntries, 3), From: some(r, someFrom, 1), Methods: some(r, someMethods, 1)}
+		rule := RuleConfig{Action: pick(r, ruleActions), To: some(r, someEntries, 3), From: some(r, someFrom, 1), Methods: some(r, someMethods, 1)}
 		if r.IntN(4) == 0 {
 			rule.Ports = []unit.PortRange{{First: 80, Last: uint16(80 + r.IntN(2))}}
 		}
@@ -92,6 +93,10 @@ func randomConfig(r *rand.Rand) Config {
 		maybe(func() { rule.NotWhen = pick(r, someWhen) })
 		maybe(func() { rule.Listen = some(r, someListen, 2) })
 		maybe(func() { rule.NotListen = some(r, someListen, 2) })
+		if rule.connects() {
+			rule = RuleConfig{Action: rule.Action, To: rule.To, From: rule.From, Ports: rule.Ports, NotTo: rule.NotTo, NotFrom: rule.NotFrom,
+				When: rule.When, NotWhen: rule.NotWhen, Listen: rule.Listen, NotListen: rule.NotListen}
+		}
 		c.Rules = append(c.Rules, rule)
 	}
 	return c
@@ -124,7 +129,7 @@ func TestASettledActionIsTheOneThatEveryAddressGets(t *testing.T) {
 			if known.Pending {
 				t.Fatalf("%+v with its address: still pending: %+v", at(q, addr), known)
 			}
-			if !v.Pending && known.Action != v.Action {
+			if !v.Pending && known.Action != v.Action && !(v.ActionPending && (known.Action.Permits() || known.Challenge)) {
 				t.Fatalf("%+v\n%+v\nsettled %+v\nat %s %+v", c, q, v, addr, known)
 			}
 			seen[known.Action] = true
@@ -190,22 +195,26 @@ func slow(c Config, q Request) (Action, int) {
 		from, notFrom := any(u.From, q.Client, "not a name"), len(u.NotFrom) > 0 && any(u.NotFrom, q.Client, "not a name")
 		if q.User == "" { // in doubt
 			from = from || u.Action == "deny" && identities(u.From)
-			notFrom = notFrom || u.Action == "allow" && identities(u.NotFrom)
+			notFrom = notFrom || u.Action != "deny" && identities(u.NotFrom)
 		}
 		to, notTo := any(u.To, addr, host), len(u.NotTo) > 0 && any(u.NotTo, addr, host)
 		if in, unsure := urlReadings(u.To, q); !to {
 			to = in || unsure && u.Action == "deny"
 		}
 		if in, unsure := urlReadings(u.NotTo, q); !notTo {
-			notTo = in || unsure && u.Action == "allow"
+			notTo = in || unsure && u.Action != "deny"
 		}
 		if !from || notFrom || !to || notTo ||
+			u.connects() && q.Method != "CONNECT" ||
 			len(u.Methods) > 0 && u.Methods[0] != q.Method || len(u.NotMethods) > 0 && u.NotMethods[0] == q.Method ||
 			len(u.Ports) > 0 && !u.Ports[0].Contains(q.Port) || !slowly(u, q) {
 			continue
 		}
-		if u.Action == "allow" {
+		switch u.Action {
+		case "allow", "tunnel":
 			return Allow, i
+		case "intercept":
+			return Intercept, i
 		}
 		return Deny, i
 	}
@@ -385,7 +394,7 @@ func TestWhoHasNotSaidWhoTheyAreGetsWhatEverybodyGetsOrIsAsked(t *testing.T) {
 		seen := map[Action]bool{}
 		for _, addr := range someAddresses {
 			nobody := e.Decide(at(q, addr))
-			if v.Challenge && !v.Pending && nobody.Action == Allow {
+			if v.Challenge && !v.Pending && nobody.Action.Permits() {
 				t.Fatalf("%+v\n%+v\nis asked, and would be allowed at %s: %+v", c, q, addr, nobody)
 			}
 			for _, p := range somePeople[:3] {
@@ -397,7 +406,7 @@ func TestWhoHasNotSaidWhoTheyAreGetsWhatEverybodyGetsOrIsAsked(t *testing.T) {
 				if !nobody.Challenge && known.Action != nobody.Action {
 					t.Fatalf("%+v\n%+v\nat %s nobody gets %+v, %+v gets %+v", c, q, addr, nobody, p, known)
 				}
-				if !v.Challenge && !v.Pending && known.Action != v.Action {
+				if !v.Challenge && !v.Pending && known.Action != v.Action && !(v.ActionPending && known.Action.Permits()) {
 					t.Fatalf("%+v\n%+v\nnobody gets %+v, %+v at %s gets %+v", c, q, v, p, addr, known)
 				}
 			}

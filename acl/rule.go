@@ -51,6 +51,7 @@ func (k *compiler) engine() *Engine {
 	}
 	for i, r := range k.config.Rules {
 		e.rules = append(e.rules, k.rule(i, r))
+		e.intercepts = e.intercepts || r.Action == wordIntercept
 	}
 	for _, l := range k.lists {
 		e.listBytes += l.bytes()

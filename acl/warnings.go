@@ -36,15 +36,8 @@ func (c Config) Warnings() problem.List {
 // they mean tunnels as well.
 func (r RuleConfig) warnTunnel(out *problem.List, key, name string) {
 	about := ""
-	for _, c := range []struct {
-		key string
-		set bool
-	}{{"path", r.Path != ""}, {"query", r.Query != ""}, {"header", len(r.Header) > 0}, {"user_agent", r.UserAgent != ""},
-		{"not_path", r.NotPath != ""}, {"not_query", r.NotQuery != ""}, {"not_header", len(r.NotHeader) > 0}, {"not_user_agent", r.NotUserAgent != ""}} {
-		if c.set {
-			about = c.key
-			break
-		}
+	if hidden := r.aboutInside(); len(hidden) > 0 {
+		about = hidden[0]
 	}
 	tunnels := holdsFor("CONNECT", r.Methods, r.NotMethods) && holdsFor(Tunnel, r.Schemes, r.NotSchemes)
 	switch {
@@ -55,6 +48,20 @@ func (r RuleConfig) warnTunnel(out *problem.List, key, name string) {
 	case holdsFor("CONNECT", r.Methods, nil) && len(r.Methods) == 1 || len(r.Schemes) == 1 && r.Schemes[0] == Tunnel:
 		out.Add(key+"."+about, "allow the tunnel by its destination", "%q can never hold: it is for tunnels alone, and what goes through one is not seen", name)
 	}
+}
+
+// aboutInside returns the rule's keys that are about what a tunnel hides.
+func (r RuleConfig) aboutInside() (keys []string) {
+	for _, c := range []struct {
+		key string
+		set bool
+	}{{"path", r.Path != ""}, {"query", r.Query != ""}, {"header", len(r.Header) > 0}, {"user_agent", r.UserAgent != ""},
+		{"not_path", r.NotPath != ""}, {"not_query", r.NotQuery != ""}, {"not_header", len(r.NotHeader) > 0}, {"not_user_agent", r.NotUserAgent != ""}} {
+		if c.set {
+			keys = append(keys, c.key)
+		}
+	}
+	return keys
 }
 
 func holdsFor(value string, only, not []string) bool {
@@ -84,6 +91,9 @@ func scopeOf(r RuleConfig) scope {
 	s := scope{action: r.Action, ports: r.Ports, methods: r.Methods, texts: map[string]string{}}
 	ok := s.from.read(r.From)
 	s.malformed = !s.to.read(r.To) || !ok
+	if r.connects() {
+		s.methods = []string{"CONNECT"} // which is a part of any methods that the rule may have
+	}
 	v := reflect.ValueOf(r)
 	for i := range v.NumField() {
 		key, value := v.Type().Field(i).Tag.Get("toml"), v.Field(i)
@@ -128,7 +138,7 @@ func (a *scope) covers(b *scope) bool {
 			return false
 		}
 	}
-	if a.action == Allow.String() && b.action != a.action && a.doubtful {
+	if a.action != Deny.String() && b.action != a.action && a.doubtful {
 		return false
 	}
 	return !a.malformed && !b.malformed && a.from.covers(&b.from) && a.to.covers(&b.to) &&

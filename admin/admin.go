@@ -17,6 +17,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"fwdproxy/intercept"
 )
 
 // markField must be on every request that changes something: a browser sends
@@ -35,6 +37,10 @@ type Options struct {
 	Info     func() any                         // becomes JSON
 	Rules    func() any                         // becomes JSON
 	Shadow   func() any                         // where a candidate policy differs; becomes JSON
+	// Authority returns the certificate that clients must trust for TLS to be
+	// intercepted, in DER; nil where there is none.
+	Authority func() []byte
+	Intercept func() any // becomes JSON: who rejected certificates
 	// Purge takes something out of the cache. Query: one of url, prefix and tag, and
 	// soft=1; the answer becomes JSON. An error that wraps ErrInternal is not the
 	// request's.
@@ -62,6 +68,10 @@ func Handler(o Options) http.Handler {
 		{"GET", "/api/info", "what runs, as JSON", o.Info != nil, a.info},
 		{"GET", "/api/rules", "the rules with their hits, shadow hits and last hit, as JSON", o.Rules != nil, a.rules},
 		{"GET", "/api/shadow", "where the candidate policy (serve --shadow) differs from the one in force, as JSON", o.Shadow != nil, a.shadow},
+		{"GET", "/ca", "the certificate that clients have to trust for TLS interception, and how to make them", o.Authority != nil, a.authority},
+		{"GET", "/ca.pem", "that certificate, in PEM form", o.Authority != nil, a.certificate("application/x-pem-file", intercept.PEM)},
+		{"GET", "/ca.crt", "that certificate, in DER form", o.Authority != nil, a.certificate("application/x-x509-ca-cert", func(der []byte) []byte { return der })},
+		{"GET", "/api/intercept", "hosts whose certificates clients rejected, with a suggested rule, as JSON", o.Intercept != nil, a.intercepted},
 		{"GET", "/api/explain", "the verdict and the cache's decision for ?url=..&method=..&from=.., as JSON", o.Explain != nil, a.explain},
 		{"POST", "/api/purge", "purge ?url=.., ?prefix=.. or ?tag=.., with &soft=1 make it stale; needs the field " + markField + ": 1", o.Purge != nil, marked(a.purge)},
 		{"POST", "/api/reload", "load the policy again; needs the field " + markField + ": 1", o.Reload != nil, marked(a.reload)},

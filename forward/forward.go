@@ -7,7 +7,6 @@ package forward
 
 import (
 	"context"
-	"net"
 	"net/http"
 
 	"github.com/elazarl/goproxy"
@@ -22,7 +21,7 @@ import (
 // immutable.
 type Settings struct {
 	Door *edge.Door
-	Dial func(context.Context, target.Target) (conn net.Conn, early []byte, err error)
+	Dial edge.Dial
 }
 
 // Handler serves forward proxy requests.
@@ -64,6 +63,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s := h.current()
 	x := s.Door.Begin(w, r)
 	defer x.End()
+	if in := x.Inside(); in != nil {
+		inside(x, r, in)
+		return
+	}
 	if r.Method == http.MethodConnect {
 		s.connect(x, r)
 		return
@@ -162,10 +165,7 @@ func (s *Settings) connect(x *edge.Exchange, r *http.Request) {
 	defer end()
 	// A client may half-close right behind its first bytes; net/http takes that
 	// for a client that left. The dial has its own bound.
-	server, early, err := s.Dial(x.Context(context.WithoutCancel(r.Context())), t)
-	if err != nil {
+	if err := x.Connect(x.Context(context.WithoutCancel(r.Context())), s.Dial); err != nil {
 		refuse(err)
-		return
 	}
-	x.Tunnel(server, early)
 }

@@ -38,7 +38,7 @@ type Case struct {
 	Listen string `toml:"listen"`
 	// Address is what the host's name resolves to, which a test does not ask for.
 	Address string `toml:"address"`
-	// Want is "allow", "deny" or "challenge" (407: the client is asked who it is).
+	// Want is "allow", "deny", "intercept" (a CONNECT whose tunnel is decrypted) or "challenge" (407: the client is asked who it is).
 	Want string `toml:"want"`
 	// Rule is the name of the rule that must decide; any when left out.
 	Rule string `toml:"rule"`
@@ -88,8 +88,8 @@ func (c *Cases) validate() problem.List {
 		if one.URL == "" {
 			out.Add(key+".url", `write url = "http://host/path", or "host:443" with method = "CONNECT"`, "the case has no URL")
 		}
-		if one.Want != "allow" && one.Want != "deny" && one.Want != "challenge" {
-			out.Add(key+".want", `write "allow", "deny" or "challenge"`, "%q is not what a case can want", one.Want)
+		if one.Want != "allow" && one.Want != "deny" && one.Want != "intercept" && one.Want != "challenge" {
+			out.Add(key+".want", `write "allow", "deny", "intercept" or "challenge"`, "%q is not what a case can want", one.Want)
 		}
 	}
 	return out

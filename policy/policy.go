@@ -22,6 +22,7 @@ import (
 
 	"fwdproxy/acl"
 	"fwdproxy/auth"
+	"fwdproxy/intercept"
 	"fwdproxy/internal/problem"
 	"fwdproxy/lists"
 )
@@ -34,9 +35,10 @@ const DefaultFile = "policy.toml"
 type Policy struct {
 	Config        Config
 	ACL           *acl.Engine
-	Auth          *auth.Directory // who can say who they are; nil where nobody can
-	ForwardTLS    *tls.Config     // of [forward.tls]; nil where there is no certificate
-	ReverseTLS    *tls.Config     // of [reverse.tls]
+	Auth          *auth.Directory      // who can say who they are; nil where nobody can
+	Authority     *intercept.Authority // in whose name TLS is intercepted; nil where no rule does that, or it was not loaded
+	ForwardTLS    *tls.Config          // of [forward.tls]; nil where there is no certificate
+	ReverseTLS    *tls.Config          // of [reverse.tls]
 	Warnings      problem.List
 	File          string   // as the user named it; "" for the embedded default
 	UpstreamFiles string   // a digest of the files that [upstream] names
@@ -87,7 +89,20 @@ func Find(named string) (string, error) {
 
 // Load reads and compiles the file, or embedded where file is "". The error is
 // an *Error where the content is at fault.
-func Load(file, embedded string) (*Policy, error) {
+func Load(file, embedded string) (*Policy, error) { return load(file, embedded, (*Policy).authority) }
+
+// LoadWithoutCA is Load without the files of [forward.intercept], for who asks
+// what the rules say, on a machine that has no business to have that key.
+func LoadWithoutCA(file, embedded string) (*Policy, error) {
+	return load(file, embedded, (*Policy).authorityNamed)
+}
+
+// LoadRules is LoadWithoutCA for who is about to make the authority, which need
+// not be named yet.
+func LoadRules(file, embedded string) (*Policy, error) { return load(file, embedded, nil) }
+
+// load has authority check [forward.intercept], unless that is nil.
+func load(file, embedded string, authority func(*Policy) (problems, warnings problem.List)) (*Policy, error) {
 	text, name := embedded, "embedded default"
 	if file != "" {
 		b, err := os.ReadFile(file)
@@ -96,7 +111,7 @@ func Load(file, embedded string) (*Policy, error) {
 		}
 		text, name = string(b), file
 	}
-	p, problems := compile(text, filepath.Dir(file))
+	p, problems := compile(text, filepath.Dir(file), authority)
 	if file != "" && isBlank(text) {
 		problems.Add("", "copy the default policy.toml and change that", "the policy is empty, and would deny everything")
 	}
@@ -118,7 +133,7 @@ func isBlank(text string) bool {
 }
 
 // compile turns the text into a policy; relative paths in it are seen from dir.
-func compile(text, dir string) (*Policy, problem.List) {
+func compile(text, dir string, authority func(*Policy) (problems, warnings problem.List)) (*Policy, problem.List) {
 	lines := indexLines(text)
 	p := &Policy{Config: DefaultConfig()}
 	problems := decode(text, &p.Config)
@@ -142,6 +157,11 @@ func compile(text, dir string) (*Policy, problem.List) {
 	problems = append(problems, onlyNew(problems, more)...)
 	more, warnings := p.identities()
 	problems = append(problems, onlyNew(problems, more)...)
+	var doubts problem.List
+	if authority != nil {
+		more, doubts = authority(p)
+		problems = append(problems, onlyNew(problems, more)...)
+	}
 	pairs, more, old := p.certificates(time.Now())
 	problems = append(problems, onlyNew(problems, more)...)
 	locate(problems, lines)
@@ -155,7 +175,11 @@ func compile(text, dir string) (*Policy, problem.List) {
 	if p.Auth != nil {
 		io.WriteString(sum, p.Auth.Digest())
 	}
-	p.Warnings = slices.Concat(p.Config.ACL.Warnings(), engine.Warnings(), p.Config.Cache.Warnings(), warnings, old)
+	if ca := p.Config.Forward.Intercept; ca.Enabled() {
+		text, _ := os.ReadFile(ca.CACert) // who has to have it was told that it is not there
+		sum.Write(text)
+	}
+	p.Warnings = slices.Concat(p.Config.ACL.Warnings(), engine.Warnings(), p.Config.Cache.Warnings(), warnings, doubts, old)
 	locate(p.Warnings, lines)
 	p.Digest = hex.EncodeToString(sum.Sum(nil))
 	return p, nil
@@ -256,6 +280,8 @@ func (p *Policy) resolvePaths(dir string) {
 	slices.Sort(p.Lists)
 	who := &p.Config.Forward.Auth
 	who.Htpasswd, who.Tokens, who.Groups = rel(who.Htpasswd), rel(who.Tokens), rel(who.Groups)
+	ca := &p.Config.Forward.Intercept
+	ca.CACert, ca.CAKey = rel(ca.CACert), rel(ca.CAKey)
 	secure := &p.Config.Forward.TLS
 	secure.Cert, secure.Key, secure.ClientCA = rel(secure.Cert), rel(secure.Key), rel(secure.ClientCA)
 	for i := range p.Config.Reverse.TLS.Certificates {

@@ -27,7 +27,7 @@ type Config struct {
 	ECH string `toml:"ech"`
 	// Lifetime is how long a tunnel may be open at all.
 	Lifetime unit.Duration `toml:"lifetime"`
-	// OnReload is what happens on a reload to tunnels and WebSockets that are open and that the new policy would refuse if they began now (their time, user with groups, address and server name are held against it): "cut" or "keep". Between reloads nothing is asked again, so that a time window that closes lets open ones go on.
+	// OnReload is what happens on a reload to tunnels and WebSockets that are open and that the new policy would refuse if they began now, or intercept and did not, or the other way round (their time, user with groups, address and server name are held against it): "cut" or "keep". Between reloads nothing is asked again, so that a time window that closes lets open ones go on.
 	OnReload string `toml:"on_reload"`
 }
 

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"sync/atomic"
 	"time"
@@ -115,6 +116,22 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 	}
+}
+
+// Verify makes sure that a connection to the https origin stands, at an address
+// that the context's Hop permits, whose certificate was verified, and keeps it
+// for the next request. It sends nothing.
+func (t *Transport) Verify(ctx context.Context, to target.Target) error {
+	to.Scheme = "https"
+	req := &http.Request{Method: http.MethodHead, URL: &url.URL{Scheme: to.Scheme, Host: to.Authority()}}
+	h := hop.From(ctx)
+	c, err := t.obtain(ctx, req, h, false)
+	if err != nil {
+		return err
+	}
+	h.Used(c.addr, c.name)
+	c.release()
+	return nil
 }
 
 // lost reports whether the other side ended the connection, rather than time,

@@ -42,6 +42,7 @@ type explanation struct {
 	Rule      string             `json:"rule"`
 	Reason    string             `json:"reason,omitempty"`
 	Rules     []acl.Step         `json:"rules"` // each that was considered, in order
+	Tunnel    *tunnelVerdict     `json:"tunnel,omitempty"`
 	Addresses []addressVerdict   `json:"addresses,omitempty"`
 	NextHop   string             `json:"next_hop,omitempty"`
 	Resolve   string             `json:"resolve_error,omitempty"`
@@ -51,6 +52,13 @@ type explanation struct {
 
 // verdictChallenge is a refusal with 407: the client is asked who it is.
 const verdictChallenge = "challenge"
+
+// tunnelVerdict is the decision about the CONNECT through which a client asks
+// for an https URL: unless it is to intercept, the request is not seen at all.
+type tunnelVerdict struct {
+	Verdict string `json:"verdict"`
+	Rule    string `json:"rule"`
+}
 
 // addressVerdict is the decision about one address that the host has.
 type addressVerdict struct {
@@ -147,6 +155,14 @@ func (e *engine) explain(ctx context.Context, q url.Values) (explanation, error)
 	ex := explanation{Method: r.Method, From: r.Client.String(), User: r.User, Groups: r.Groups, Policy: l.policy.Source(), Digest: l.policy.Digest, URL: t.HostPort()}
 	if u != nil {
 		ex.URL = u.String()
+	}
+	if u != nil && u.Scheme == "https" && e.mode == modeForward {
+		// A client opens a tunnel for it, and says in there what it asks for.
+		connect := r
+		connect.Method, connect.Scheme, connect.Path, connect.Query, connect.Header = http.MethodConnect, "", "", "", nil
+		var outer explanation
+		outer.judge(l.door.Judge(connect))
+		ex.Tunnel = &tunnelVerdict{outer.Verdict, outer.Rule}
 	}
 	j := l.door.Judge(r)
 	_, ex.Rules = l.policy.ACL.Explain(r)
@@ -327,6 +343,13 @@ func (ex explanation) print(w io.Writer, asked *policy.Policy) {
 		line("rule", "%q (%s): %s", r.Rule, r.Action, r.Outcome+because(r.Why))
 	}
 	line("verdict", "%s, by rule %q%s", ex.Verdict, ex.Rule, because(ex.Reason))
+	if t := ex.Tunnel; t != nil {
+		seen := "its requests are seen, and get the verdict above"
+		if t.Verdict != acl.Intercept.String() {
+			seen = "through a tunnel the request is not seen, and gets no verdict of its own"
+		}
+		line("tunnel", "%s, by rule %q: %s", t.Verdict, t.Rule, seen)
+	}
 	for _, a := range ex.Addresses {
 		line("address", "%s: %s, by rule %q%s", a.Address, a.Verdict, a.Rule, because(a.Reason))
 	}

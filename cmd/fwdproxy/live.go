@@ -21,6 +21,7 @@ import (
 	"fwdproxy/cache"
 	"fwdproxy/compress"
 	"fwdproxy/forward"
+	"fwdproxy/intercept"
 	"fwdproxy/internal/edge"
 	"fwdproxy/policy"
 	"fwdproxy/reverse"
@@ -47,10 +48,12 @@ type engine struct {
 	mirrors *reverse.Mirrors
 	shadow  *candidate // nil without --shadow
 	own     ownAddrs
+	insides *insides // serves what comes out of intercepted tunnels; nil offline
 	metrics *accesslog.Metrics
 	log     *slog.Logger
 
 	downloads downloads
+	rejected  intercept.Rejected // who did not take our certificates
 
 	accessMu sync.RWMutex // held for writing while a reload replaces the log
 	access   *accesslog.Logger
@@ -112,6 +115,7 @@ func (e *engine) build(p *policy.Policy, old *live) (*live, error) {
 			l.door.Auth = auth.New(c.Forward.Auth, p.Auth, was)
 		}
 		l.door.Guard = e.guard(p.ACL)
+		l.door.Intercept = e.interception(l, old)
 		l.forward = &forward.Settings{Door: l.door, Dial: l.upstream.Dial}
 	}
 	return l, nil

@@ -57,7 +57,7 @@ Without a command it serves. The policy is the file named with --policy, else
 	}
 	root.SetVersionTemplate("fwdproxy {{.Version}}\n")
 	root.Flags().AddFlagSet(serve.Flags())
-	root.AddCommand(serve, checkCommand(), explainCommand(), testCommand(), purgeCommand(), passwdCommand(), reloadCommand(), versionCommand())
+	root.AddCommand(serve, checkCommand(), explainCommand(), testCommand(), purgeCommand(), passwdCommand(), caCommand(), reloadCommand(), versionCommand())
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see %s --help", err, c.CommandPath())
@@ -97,13 +97,15 @@ func versionCommand() *cobra.Command {
 }
 
 // loadPolicy loads the named policy file, or the one that is found without a
-// name.
-func loadPolicy(named string) (*policy.Policy, error) {
+// name, for who only asks it: the secrets in its files are for who serves.
+func loadPolicy(named string) (*policy.Policy, error) { return loadWith(policy.LoadWithoutCA, named) }
+
+func loadWith(load func(file, embedded string) (*policy.Policy, error), named string) (*policy.Policy, error) {
 	file, err := policy.Find(named)
 	if err != nil {
 		return nil, err
 	}
-	return policy.Load(file, fwdproxy.DefaultPolicy)
+	return load(file, fwdproxy.DefaultPolicy)
 }
 
 func policyFlag(cmd *cobra.Command, into *string) {

@@ -46,6 +46,10 @@ func TestMain(m *testing.M) {
 //	says REGEXP          the same for the proxy's messages
 //	signal NAME          send HUP, TERM or KILL to the proxy
 //	gone                 the proxy ends by itself with exit code 0; ! gone: it ends with another; it can be started again
+//	tlsorigin KIND FILE  origin, over TLS for secure.test; origin-ca.pem is the authority of its certificate,
+//	                     which is good, or as KIND says expired, wrong-name or self-signed
+//	gomodules DIR        serve the folder over TLS as modules.test, a Go module proxy; origin-ca.pem, $ORIGIN, $OPORT
+//	                     as above, and $HITS names a file with a line for each request that it got
 //	talk [-fin | -tls] ADDR FILE
 //	                     send the file's lines with CRLF to the address, with -fin half-close, with -tls secured, and print what comes
 //	                     back until the other side closes
@@ -74,6 +78,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"origin": cmdOrigin, "expand": cmdExpand, "proxy": cmdProxy, "seen": cmdSeen, "arrived": cmdArrived, "got": cmdGot, "open": cmdOpen,
 			"logged": cmdLogged, "says": cmdSays, "signal": cmdSignal, "gone": cmdGone, "talk": cmdTalk, "certificate": cmdCertificate,
+			"tlsorigin": cmdTLSOrigin, "gomodules": cmdGoModules,
 		},
 	})
 }
@@ -96,6 +101,7 @@ type stageKey struct{}
 type stage struct {
 	dir    string
 	origin *proxytest.Origin
+	stop   func()     // ends what else was started
 	ca     *authority // made by the first certificate
 	proxy  *exec.Cmd
 	done   chan error
@@ -110,6 +116,9 @@ func (s *stage) close() {
 	}
 	if s.origin != nil {
 		s.origin.Close()
+	}
+	if s.stop != nil {
+		s.stop()
 	}
 }
 

@@ -64,7 +64,7 @@ well and decides nothing: the access log, /api/shadow and the metrics tell where
 it would have said otherwise.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			p, err := loadPolicy(file)
+			p, err := loadWith(policy.Load, file)
 			if err != nil {
 				return err
 			}
@@ -152,6 +152,8 @@ func start(mode string, p, shadow *policy.Policy, stdout, stderr io.Writer) (*se
 		s.shadow = s.newCandidate(shadow)
 		registerShadow(registry, s.shadow)
 	}
+	handler := s.handler()
+	s.insides = newInsides(s.frontServer(handler), s.framing())
 	first, err := s.build(p, nil)
 	if err != nil {
 		abort()
@@ -159,7 +161,7 @@ func start(mode string, p, shadow *policy.Policy, stdout, stderr io.Writer) (*se
 	}
 	s.current.Store(first)
 	giveBack(p.ACL.ListBytes())
-	s.openDoors(c.Limits.Connections)
+	s.openDoors(handler, c.Limits.Connections)
 	added, err := s.doors.prepare(first.listen(mode))
 	if err == nil {
 		err = s.startAdmin(c.Admin)
@@ -174,6 +176,12 @@ func start(mode string, p, shadow *policy.Policy, stdout, stderr io.Writer) (*se
 	s.registerGauges(stored.memory)
 	registerDisk(s.registry, stored.disk)
 	s.registerPurges()
+	s.registry.MustRegister(interceptMetrics(&s.rejected))
+	go func() {
+		if err := s.insides.run(); !errors.Is(err, http.ErrServerClosed) {
+			s.failed <- err
+		}
+	}()
 	added.commit()
 	s.noteOwnAddrs()
 	return s, nil
@@ -189,24 +197,28 @@ func (s *server) framing() *http1.Server {
 }
 
 // openDoors makes what serves clients: listeners, HTTP/1.1 and HTTP/2.
-func (s *server) openDoors(connections int) {
+func (s *server) openDoors(handler http.Handler, connections int) {
 	room := newRoom(s.framing(), connections)
-	handler := s.handler()
-	s.front = &http.Server{
+	s.front = s.frontServer(handler)
+	s.front.ConnState = room.connState
+	s.http2 = &http2.Server{Limits: room.framing.Limits, Handler: handler, Absolute: s.mode == modeForward, ErrorLog: errorLog(s.log)}
+	s.insides.http2 = s.http2
+	s.doors = &doors{
+		plain:  newListeners(s.front, room, s.mode+".listen", s.failed),
+		secure: newListeners(s.front, room, s.mode+".tls.listen", s.failed),
+	}
+	s.doors.secure.secure = newSecure(func() *tls.Config { return s.current.Load().tls(s.mode) }, s.http2, s.log)
+}
+
+func (s *server) frontServer(handler http.Handler) *http.Server {
+	return &http.Server{
 		// Sizes and times are http1's to limit, which lets nothing through that
 		// net/http would refuse.
 		Handler:                      handler,
 		MaxHeaderBytes:               2 << 20,
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     errorLog(s.log),
-		ConnState:                    room.connState,
 	}
-	s.http2 = &http2.Server{Limits: room.framing.Limits, Handler: handler, Absolute: s.mode == modeForward, ErrorLog: errorLog(s.log)}
-	s.doors = &doors{
-		plain:  newListeners(s.front, room, s.mode+".listen", s.failed),
-		secure: newListeners(s.front, room, s.mode+".tls.listen", s.failed),
-	}
-	s.doors.secure.secure = newSecure(func() *tls.Config { return s.current.Load().tls(s.mode) }, s.http2, s.log)
 }
 
 // handler returns the mode's front door.
@@ -238,7 +250,14 @@ func (s *server) startAdmin(c admin.Config) error {
 			Info:     s.info,
 			Rules:    func() any { return s.current.Load().policy.ACL.Rules() },
 			Shadow:   s.shadow.report(),
-			Purge:    func(r *http.Request) (any, error) { return s.purge(r) },
+			Authority: func() []byte {
+				if a := s.current.Load().policy.Authority; a != nil {
+					return a.Certificate()
+				}
+				return nil
+			},
+			Intercept: func() any { return s.rejected.List() },
+			Purge:     func(r *http.Request) (any, error) { return s.purge(r) },
 		}),
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       30 * time.Second,
@@ -422,6 +441,7 @@ func (s *server) shutdown(signals <-chan os.Signal) {
 	var wg sync.WaitGroup
 	var cut int
 	wg.Go(func() { cut = s.tunnels.Drain(ctx) })
+	wg.Go(func() { _ = s.insides.srv.Shutdown(ctx) }) // what is left then is a tunnel that is cut
 	var late error
 	wg.Go(func() { late = s.http2.Shutdown(ctx) })
 	err := s.front.Shutdown(ctx)

@@ -9,39 +9,54 @@ import (
 	"fwdproxy/auth"
 	"fwdproxy/internal/fault"
 	"fwdproxy/internal/hop"
-	"fwdproxy/internal/target"
 )
 
-// ask returns what d's policy says of the request at the address that was
-// used; the zero AddrPort stands for one that only a parent proxy knows.
-func (x *Exchange) ask(d *Door, t target.Target, at netip.AddrPort, now time.Time, who auth.Identity) (acl.Verdict, error) {
-	j := d.Judge(d.As(Question(x.r, t, now), who))
-	if j.Err != nil {
-		return j.Verdict, j.Err
+// at returns what is said at the address that was used; the zero AddrPort
+// stands for one that only a parent proxy knows.
+func (j Judgement) at(a netip.AddrPort) (acl.Verdict, error) {
+	if !a.IsValid() {
+		a = hop.Unknown
 	}
-	if !at.IsValid() {
-		at = hop.Unknown
-	}
-	return j.Address(at)
+	return j.Address(a)
 }
 
 // again asks d's policy, which may be another than the exchange began with,
 // about a tunnel that is open, by all that its verdict hung on: it returns the
-// refusal where one that began now would not come to be.
+// refusal where one that began now would not come to be, or not as it is.
 func (x *Exchange) again(d *Door, now time.Time) error {
 	who := d.known(x)
-	at, _ := x.hop.Answered()
-	if _, err := x.ask(d, x.target, at, now, who); err != nil {
-		return err
+	j := d.Judge(x.questionOf(d, x.target, now, who))
+	if j.Err != nil {
+		return j.Err
+	}
+	v, at := j.Verdict, x.answered()
+	if at.IsValid() || !x.looks { // what is intercepted need not have reached its server
+		var err error
+		if v, err = j.at(at); err != nil {
+			return err
+		}
+	}
+	if x.r.Method != http.MethodConnect {
+		return nil
+	}
+	noTLS := x.hello != nil && !x.hello.TLS
+	if wanted := v.Action == acl.Intercept && !noTLS && !x.passes(d); wanted != x.looks {
+		return &fault.Error{Kind: fault.RequestDenied, Rule: v.Rule, Details: "the rules have another mind about intercepting the tunnel"}
 	}
 	switch {
-	case x.r.Method != http.MethodConnect || !d.Tunnel.Peeks(x.target.Port):
+	case !x.looks && !d.Tunnel.Peeks(x.target.Port):
 		return nil
 	case x.hello != nil:
-		return x.judgeHello(d, *x.hello, now, who)
+		_, err := x.judgeHello(d, *x.hello, now, who, v)
+		return err
 	}
 	return &fault.Error{Kind: fault.RequestDenied, Rule: "forward.tunnel.peek",
 		Details: "the tunnel's server name is to be looked at, and what began it has passed unseen"}
+}
+
+func (x *Exchange) answered() netip.AddrPort {
+	at, _ := x.hop.Answered()
+	return at
 }
 
 // known returns who asks as d's files have it: nobody, for a user that they do

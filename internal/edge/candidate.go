@@ -161,7 +161,7 @@ const (
 // d's is not asked about.
 func (x *Exchange) opinion(d *Door) Opinion {
 	who := d.known(x)
-	j := d.Judge(d.As(Question(x.r, x.target, x.start), who))
+	j := d.Judge(x.questionOf(d, x.target, x.start, who))
 	v, err := j.Verdict, j.Err
 	at, _ := x.hop.Answered()
 	if asked := x.asked.Load(); asked != nil && !at.IsValid() {
@@ -171,7 +171,7 @@ func (x *Exchange) opinion(d *Door) Opinion {
 		v, err = j.Address(at)
 	}
 	if err == nil && x.hello != nil && d.Tunnel.Peeks(x.target.Port) {
-		err = x.judgeHello(d, *x.hello, x.start, who)
+		_, err = x.judgeHello(d, *x.hello, x.start, who, v)
 	}
 	switch {
 	case err != nil:

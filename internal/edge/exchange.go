@@ -51,6 +51,7 @@ type Door struct {
 	Tunnels    *Tunnels                // shared by all doors
 	Tunnel     tunnel.Config           // what CONNECT may do; its times hold for WebSockets too
 	Candidate  *Candidate              // asked beside the rules, and decides nothing; nil where there is none
+	Intercept  *Interception           // how TLS is intercepted; nil where no rule does that
 	Log        func(*accesslog.Record) // called once for each exchange
 	Now        func() time.Time        // the clock of the log
 }
@@ -63,8 +64,10 @@ type Exchange struct {
 	start   time.Time
 	rec     accesslog.Record
 	target  target.Target // as Decide was asked about it
+	inside  *Inside       // the tunnel that the request came out of; nil for none
 	who     auth.Identity // of this request, whatever came before it on the connection
 	shown   bool          // who was said by the client's certificate
+	looks   bool          // the tunnel is intercepted
 	hop     hop.Hop
 	hello   *tunnel.Hello // what began the tunnel, where it was looked at
 	outcome cache.Outcome
@@ -91,6 +94,7 @@ func (d *Door) Begin(w http.ResponseWriter, r *http.Request) *Exchange {
 		UserAgent: r.UserAgent(),
 		Tag:       accesslog.TagNone,
 	}
+	x.inside = insideOf(r.Context())
 	// A proxy keeps no connection open with an HTTP/1.0 client (RFC 9112, Section
 	// 9.3).
 	x.w.last = !r.ProtoAtLeast(1, 1)
@@ -163,6 +167,12 @@ func (x *Exchange) Decide(t target.Target) error {
 	if j.Err != nil {
 		return j.Err
 	}
+	x.permit(j)
+	return nil
+}
+
+// permit lets the next hop use the addresses that j allows.
+func (x *Exchange) permit(j Judgement) {
 	x.hop.Permit = func(a netip.AddrPort) error {
 		if x.door.Candidate != nil {
 			x.asked.Store(&a)
@@ -171,12 +181,16 @@ func (x *Exchange) Decide(t target.Target) error {
 		x.verdict.Store(&v)
 		return err
 	}
-	return nil
 }
 
 // identify finds out who asks: by the request's credentials (RFC 9110, Section
 // 11.7.2), or else by the client's certificate.
 func (x *Exchange) identify() (err error) {
+	if x.inside != nil {
+		x.who, x.shown = x.inside.Who, x.inside.shown
+		x.rec.User = x.who.User
+		return nil
+	}
 	if x.door.Auth == nil {
 		return nil
 	}
@@ -191,7 +205,15 @@ func (x *Exchange) identify() (err error) {
 }
 
 func (x *Exchange) question(t target.Target) acl.Request {
-	return x.door.As(Question(x.r, t, x.start), x.who)
+	return x.questionOf(x.door, t, x.start, x.who)
+}
+
+func (x *Exchange) questionOf(d *Door, t target.Target, now time.Time, who auth.Identity) acl.Request {
+	q := d.As(Question(x.r, t, now), who)
+	// What the server at the other end of a tunnel could ask as well, a client
+	// does not tell a proxy (RFC 9110, Section 11.7).
+	q.MayIdentify = q.MayIdentify && x.inside == nil
+	return q
 }
 
 // UsePool sends the request to the pool called name instead of to the origin

@@ -156,7 +156,8 @@ func TestTheNameInATunnelIsJudgedForTheUserOfTheTunnel(t *testing.T) {
 			x.who = d.Auth.Directory().Identity(user)
 		}
 		x.door.Tunnel.OtherSNI = "allow"
-		if got := challenged(x.judgeHello(d, tunnel.Hello{TLS: true, ServerName: "b.test"}, time.Now(), x.who)); got != want {
+		_, err := x.judgeHello(d, tunnel.Hello{TLS: true, ServerName: "b.test"}, time.Now(), x.who, acl.Verdict{})
+		if got := challenged(err); got != want {
 			t.Errorf("%q: %s, want %s", user, got, want)
 		}
 	}

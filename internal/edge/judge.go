@@ -69,7 +69,7 @@ func ListenAddr(r *http.Request) netip.AddrPort {
 // host is one.
 func (d *Door) Judge(q acl.Request) Judgement {
 	v := d.ACL.Decide(q)
-	if v.Action != acl.Allow && !v.Challenge && (!v.Pending || d.Mode == modeReverse) {
+	if !v.Action.Permits() && !v.Challenge && (!v.Pending || d.Mode == modeReverse) {
 		return Judgement{Verdict: v, Err: d.denied(v, &q)}
 	}
 	// What nobody may do, nobody is asked for credentials for.
@@ -88,13 +88,13 @@ func (d *Door) Judge(q acl.Request) Judgement {
 				return v, err
 			}
 		}
-		if !v.Pending && !v.ShadowPending {
+		if !v.Pending && !v.ShadowPending && !v.ActionPending {
 			return v, nil
 		}
 		q := q
 		q.Addr = a.Addr().Unmap()
 		v := d.ACL.Decide(q)
-		if v.Pending || v.Action != acl.Allow {
+		if v.Pending || !v.Action.Permits() {
 			return v, d.denied(v, &q)
 		}
 		return v, nil

@@ -74,14 +74,34 @@ func (x *Exchange) open(o opening) (client tunnel.Side, head []byte, err error) 
 // which may be nil, has nothing against it. What either side sent early goes
 // first.
 func (x *Exchange) relay(server tunnel.Side, o opening, check func(client net.Conn, early []byte) ([]byte, error)) {
+	client, ok := x.openTunnel(o)
+	if !ok {
+		server.Conn.Close()
+		return
+	}
+	if check != nil {
+		read, err := check(client.Conn, client.Early)
+		if err != nil {
+			client.Conn.Close()
+			server.Conn.Close()
+			x.noteBroken(err)
+			return
+		}
+		client.Early = read
+	}
+	x.pump(client, server)
+}
+
+// openTunnel takes the client's side over and sends the answer. Where that
+// fails it has done all that is left to do.
+func (x *Exchange) openTunnel(o opening) (client tunnel.Side, ok bool) {
 	client, head, err := x.open(o)
 	if err != nil {
-		server.Conn.Close()
 		if !errors.As(err, new(*fault.Error)) {
 			err = fault.New(fault.InternalError, "the connection cannot carry a tunnel", err)
 		}
 		x.Fail(err)
-		return
+		return client, false
 	}
 	x.rec.Tag = accesslog.TagTunnel
 	conn := client.Conn
@@ -91,16 +111,15 @@ func (x *Exchange) relay(server tunnel.Side, o opening, check func(client net.Co
 		_ = conn.SetWriteDeadline(time.Time{})
 	}
 	if err != nil {
-		err = fault.New(clientGone, "", err)
-	} else if check != nil {
-		client.Early, err = check(conn, client.Early)
-	}
-	if err != nil {
 		conn.Close()
-		server.Conn.Close()
-		x.noteBroken(err)
-		return
+		x.noteBroken(fault.New(clientGone, "", err))
+		return client, false
 	}
+	return client, true
+}
+
+// pump relays until both sides are done.
+func (x *Exchange) pump(client, server tunnel.Side) {
 	open, cut := context.WithCancelCause(x.door.Tunnels.Context())
 	defer cut(nil)
 	defer x.door.Tunnels.enter(x, cut)()
@@ -108,12 +127,19 @@ func (x *Exchange) relay(server tunnel.Side, o opening, check func(client net.Co
 	defer cancel()
 	res := tunnel.Relay(ctx, client, server, x.door.Tunnel.IdleTimeout.D())
 	x.rec.BytesIn, x.rec.BytesOut = res.Up, res.Down
-	if reload, ok := errors.AsType[cutByReload](res.Err); ok {
+	if res.Err != nil {
+		x.noteCut(res.Err)
+	}
+}
+
+// noteCut logs why an open tunnel was cut.
+func (x *Exchange) noteCut(err error) {
+	if reload, ok := errors.AsType[cutByReload](err); ok {
 		x.rec.Error, x.rec.ErrorCause = string(reload.why.Kind), reload.Error()
 		x.rec.Verdict, x.rec.Rule = acl.Deny.String(), reload.why.Rule
-	} else if res.Err != nil {
-		x.noteBroken(fault.New(fault.ConnectionTerminated, "", res.Err))
+		return
 	}
+	x.noteBroken(fault.New(fault.ConnectionTerminated, "", err))
 }
 
 // noteBroken logs why a tunnel ended before its time; nobody can be told.

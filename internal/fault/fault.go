@@ -153,7 +153,7 @@ func classify(err error) (Kind, string, error) {
 	case errors.As(err, &dns):
 		return DNSError, "the host name could not be resolved", err
 	case errors.As(err, &cert), errors.As(err, &host), errors.As(err, &ca):
-		return TLSCertificateError, "the next hop's certificate could not be verified", err
+		return TLSCertificateError, whyUnverified(err), err
 	case errors.As(err, &alert):
 		return TLSAlertReceived, "the next hop refused the TLS handshake", err
 	case errors.As(err, &rec):
@@ -171,4 +171,22 @@ func classify(err error) (Kind, string, error) {
 		return ConnectionTerminated, "the next hop closed the connection before it answered", err
 	}
 	return InternalError, "the proxy could not handle the request", err
+}
+
+// whyUnverified says what is wrong with a certificate, without its own words.
+func whyUnverified(err error) string {
+	var (
+		host    x509.HostnameError
+		ca      x509.UnknownAuthorityError
+		invalid x509.CertificateInvalidError
+	)
+	switch {
+	case errors.As(err, &host):
+		return "the next hop's certificate could not be verified: it is for another host"
+	case errors.As(err, &ca):
+		return "the next hop's certificate could not be verified: it is not signed by an authority that the proxy trusts"
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return "the next hop's certificate could not be verified: it has expired, or is not valid yet"
+	}
+	return "the next hop's certificate could not be verified"
 }

@@ -108,6 +108,10 @@ func ParseOrigin(script string) (map[string]answer, error) {
 
 // StartOrigin serves the script on a free loopback port. Close must follow.
 func StartOrigin(script string) (*Origin, error) {
+	return startOrigin(script, func(l net.Listener) net.Listener { return l })
+}
+
+func startOrigin(script string, over func(net.Listener) net.Listener) (*Origin, error) {
 	answers, err := ParseOrigin(script)
 	if err != nil {
 		return nil, err
@@ -118,7 +122,7 @@ func StartOrigin(script string) (*Origin, error) {
 	}
 	o := &Origin{Addr: l.Addr().String(), answers: answers, gate: make(chan struct{})}
 	o.srv = &http.Server{Handler: o, ReadHeaderTimeout: time.Minute}
-	go o.srv.Serve(l)
+	go o.srv.Serve(over(l))
 	return o, nil
 }
 
