@@ -154,6 +154,7 @@ func start(mode string, p *policy.Policy, stdout, stderr io.Writer) (*server, er
 	s.registerPurges()
 	s.listeners.commit(first.listen(mode), added)
 	s.noteOwnAddrs()
+	s.watchPeers(first)
 	return s, nil
 }
 
@@ -203,6 +204,8 @@ func (s *server) startAdmin(c admin.Config) error {
 			Explain:  func(r *http.Request) (any, error) { return s.explainRequest(r) },
 			Info:     s.info,
 			Rules:    func() any { return s.current.Load().policy.ACL.Rules() },
+			Pools:    s.pools,
+			Drain:    s.drain,
 			Purge:    func(r *http.Request) (any, error) { return s.purge(r) },
 		}),
 		ReadHeaderTimeout: 10 * time.Second,
@@ -233,6 +236,7 @@ func (s *server) registerGauges(memory *store.Memory) {
 	gauge("fwdproxy_policy_loaded_timestamp_seconds", "When the policy in force was loaded.", func() float64 { return float64(s.current.Load().loaded.Unix()) })
 	s.registry.MustRegister(ruleMetrics(func() *acl.Engine { return s.current.Load().policy.ACL }))
 	s.registry.MustRegister(parentGauge(func() []upstream.ParentState { return s.current.Load().upstream.Parents() }))
+	s.registry.MustRegister(poolMetrics(func() []upstream.PoolState { return s.current.Load().upstream.Pools() }))
 	s.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "fwdproxy_log_dropped_total", Help: "Access log records dropped because the sink did not take them.",
 	}, func() (dropped float64) {
