@@ -53,6 +53,8 @@ const importers = `
 	github.com/pquerna/cachecontrol         cache/directives.go
 	github.com/dunglas/httpsfv              cache/structured.go
 	github.com/prometheus/client_golang     accesslog admin cmd/fwdproxy
+	github.com/cenkalti/backoff/v5          upstream/retry.go
+	github.com/sony/gobreaker/v2            upstream/pool.go
 	github.com/spf13/cobra                  cmd/fwdproxy
 	github.com/spf13/pflag                  cmd/fwdproxy
 	github.com/fsnotify/fsnotify            policy

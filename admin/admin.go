@@ -41,6 +41,9 @@ type Options struct {
 	// intercepted, in DER; nil where there is none.
 	Authority func() []byte
 	Intercept func() any // becomes JSON: who rejected certificates
+	Pools     func() any // becomes JSON
+	// Drain takes a peer out of its pool, or puts it back. Query: pool and peer.
+	Drain func(r *http.Request, drained bool) error
 	// Purge takes something out of the cache. Query: one of url, prefix and tag, and
 	// soft=1; the answer becomes JSON. An error that wraps ErrInternal is not the
 	// request's.
@@ -73,6 +76,9 @@ func Handler(o Options) http.Handler {
 		{"GET", "/ca.crt", "that certificate, in DER form", o.Authority != nil, a.certificate("application/x-x509-ca-cert", func(der []byte) []byte { return der })},
 		{"GET", "/api/intercept", "hosts whose certificates clients rejected, with a suggested rule, as JSON", o.Intercept != nil, a.intercepted},
 		{"GET", "/api/explain", "the verdict and the cache's decision for ?url=..&method=..&from=.., as JSON", o.Explain != nil, a.explain},
+		{"GET", "/api/pools", "the pools and the state of their peers, as JSON", o.Pools != nil, a.pools},
+		{"POST", "/api/pools/drain", "give ?pool=..&peer=.. no further request; needs the field " + markField + ": 1", o.Drain != nil, marked(a.drain(true))},
+		{"POST", "/api/pools/restore", "put ?pool=..&peer=.. back; needs the field " + markField + ": 1", o.Drain != nil, marked(a.drain(false))},
 		{"POST", "/api/purge", "purge ?url=.., ?prefix=.. or ?tag=.., with &soft=1 make it stale; needs the field " + markField + ": 1", o.Purge != nil, marked(a.purge)},
 		{"POST", "/api/reload", "load the policy again; needs the field " + markField + ": 1", o.Reload != nil, marked(a.reload)},
 	}
@@ -154,6 +160,17 @@ func (a api) info(w http.ResponseWriter, _ *http.Request) { answer(w, http.Statu
 func (a api) rules(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, a.o.Rules()) }
 
 func (a api) shadow(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, a.o.Shadow()) }
+func (a api) pools(w http.ResponseWriter, _ *http.Request)  { answer(w, http.StatusOK, a.o.Pools()) }
+
+func (a api) drain(drained bool) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if err := a.o.Drain(r, drained); err != nil {
+			fail(w, http.StatusNotFound, err.Error())
+			return
+		}
+		answer(w, http.StatusOK, map[string]bool{"ok": true})
+	}
+}
 
 func (a api) explain(w http.ResponseWriter, r *http.Request) {
 	v, err := a.o.Explain(r)

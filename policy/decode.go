@@ -167,6 +167,8 @@ func describe(t reflect.Type) string {
 		return "a duration in quotes, as in \"10m\""
 	case t.Name() == "Size":
 		return "a size in quotes, as in \"64MiB\""
+	case t.Name() == "PeerConfig":
+		return "\"host:port\" or a table {address = \"host:port\", ...}"
 	case t.Name() == "PortRange":
 		return "a port (443) or a range in quotes (\"8443-8449\")"
 	}

@@ -41,9 +41,9 @@ type Policy struct {
 	ReverseTLS    *tls.Config          // of [reverse.tls]
 	Warnings      problem.List
 	File          string   // as the user named it; "" for the embedded default
-	UpstreamFiles string   // a digest of the files that [upstream] names
+	UpstreamFiles string   // a digest of the files that [upstream] and [[pool]] name
 	Digest        string   // of the file's and its lists' content, hexadecimal
-	Lists         []string // the files of lists, and those that [upstream], [forward.auth] and the [*.tls] tables name
+	Lists         []string // the files of lists, and those that [upstream], [[pool]], [forward.auth] and the [*.tls] tables name
 }
 
 // Source returns what the policy was read from, for people.
@@ -185,8 +185,8 @@ func compile(text, dir string, authority func(*Policy) (problems, warnings probl
 	return p, nil
 }
 
-// upstreamFiles returns a digest of the files that [upstream] names. It reads
-// them, so that check finds those that cannot be read.
+// upstreamFiles returns a digest of the files that [upstream] and [[pool]] name.
+// It reads them, so that check finds those that cannot be read.
 func (p *Policy) upstreamFiles() (digest string, problems problem.List) {
 	sum := sha256.New()
 	read := func(key, path string) {
@@ -205,6 +205,15 @@ func (p *Policy) upstreamFiles() (digest string, problems problem.List) {
 	read("upstream.ca_file", p.Config.Upstream.CAFile)
 	for i, parent := range p.Config.Upstream.Parents {
 		read("upstream.parent["+strconv.Itoa(i)+"].password_file", parent.PasswordFile)
+	}
+	for i, pool := range p.Config.Pools {
+		key := "pool[" + strconv.Itoa(i) + "]."
+		read(key+"sticky_key_file", pool.StickyKeyFile)
+		if c := pool.TLS; c != nil {
+			read(key+"tls.ca", c.CA)
+			read(key+"tls.cert", c.Cert)
+			read(key+"tls.key", c.Key)
+		}
 	}
 	return hex.EncodeToString(sum.Sum(nil)), problems
 }
@@ -292,6 +301,13 @@ func (p *Policy) resolvePaths(dir string) {
 	for i := range p.Config.Upstream.Parents {
 		parent := &p.Config.Upstream.Parents[i]
 		parent.PasswordFile = rel(parent.PasswordFile)
+	}
+	for i := range p.Config.Pools {
+		pool := &p.Config.Pools[i]
+		pool.StickyKeyFile = rel(pool.StickyKeyFile)
+		if c := pool.TLS; c != nil {
+			c.CA, c.Cert, c.Key = rel(c.CA), rel(c.Cert), rel(c.Key)
+		}
 	}
 	p.Config.Cache.Disk.Dir = rel(p.Config.Cache.Disk.Dir)
 	switch p.Config.Log.Access {

@@ -65,6 +65,11 @@ func (s *Settings) Fields(site *Site, a Asked, client netip.Addr, authority stri
 	r := &http.Request{Method: a.Method, Header: a.Header.Clone()}
 	forwarded(r.Header, asker{client: client}.chain(), authority, a.Scheme)
 	choice{pool: site.Pool}.mark(r.Header, site)
+	if s.Sticky != nil {
+		if cookie := s.Sticky.Cookie(site.Pool); cookie != "" {
+			dropCookie(r.Header, cookie)
+		}
+	}
 	if site.Compress {
 		compress.Prepare(r, s.Encodings)
 	}

@@ -93,7 +93,7 @@ func newStand(t *testing.T, next http.RoundTripper, sites []SiteConfig, list ...
 // pool is the real next hop, with the address as the only peer of "app".
 func pool(t *testing.T, addr string) *upstream.Transport {
 	t.Helper()
-	up, err := upstream.New(upstream.DefaultConfig(), []upstream.PoolConfig{{Name: "app", Peers: []string{addr}}})
+	up, err := upstream.New(upstream.DefaultConfig(), []upstream.PoolConfig{{Name: "app", Peers: []upstream.PeerConfig{{Address: addr}}}})
 	if err != nil {
 		t.Fatal(err)
 	}

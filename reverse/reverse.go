@@ -25,6 +25,7 @@ type Settings struct {
 	Sites   *Sites
 	Trusted Trusted
 	Mirrors *Mirrors
+	Sticky  *Sticky
 	// Encodings are the content codings of sites with compress, the best first.
 	Encodings []string
 	Roll      func() float64 // a number in [0, 1) by chance; nil is the usual source
@@ -108,6 +109,8 @@ func (s *Settings) pass(x *edge.Exchange, out, in *http.Request, site *Site, ask
 	x.UsePool(choice.pool, path)
 	forwarded(out.Header, who.chain(), out.Host, asked.Scheme)
 	choice.mark(out.Header, site)
+	bound := s.Sticky.bind(out, in, choice.pool)
+	x.StickTo(bound.value)
 	if err := site.injected(out.Context(), s.roll); err != nil {
 		x.Fail(err)
 		return nil
@@ -122,6 +125,7 @@ func (s *Settings) pass(x *edge.Exchange, out, in *http.Request, site *Site, ask
 	}
 	res := x.RoundTrip(out)
 	choice.remember(res, site, asked.Scheme)
+	bound.remember(x, res, asked.Scheme)
 	x.Respond(res)
 	again.send()
 	return nil

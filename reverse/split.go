@@ -102,11 +102,7 @@ func (c choice) remember(res *http.Response, s *Site, scheme string) {
 	if !c.isNew {
 		return
 	}
-	cookie := http.Cookie{Name: s.cookie(), Value: c.pool, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: scheme == "https"}
-	res.Header = res.Header.Clone()
-	res.Header.Add("Set-Cookie", cookie.String())
-	// A cache in front of this one would hand the cookie to everybody.
-	res.Header.Add("Cache-Control", `no-cache="Set-Cookie"`)
+	setCookie(res, s.cookie(), c.pool, scheme)
 }
 
 // dropCookie takes one cookie out of Cookie and leaves the others as they are.

@@ -107,16 +107,6 @@ func (c ParentConfig) validate(key string, p *problem.List) {
 	}
 }
 
-// PoolConfig is one table [[pool]].
-type PoolConfig struct {
-	// Name is what sites call the pool.
-	Name string `toml:"name"`
-	// Peers is the servers, as "host:port"; they speak plain HTTP/1.1.
-	Peers []string `toml:"peers"`
-	// Balance is "round_robin" (also when left out) or "least_conn", the peer with the fewest requests under way.
-	Balance string `toml:"balance"`
-}
-
 // DefaultConfig returns the defaults.
 func DefaultConfig() Config {
 	return Config{
@@ -184,40 +174,6 @@ func (c Config) Validate() problem.List {
 	}
 	if c.DirectFallback && len(c.Parents) == 0 {
 		p.Add("upstream.direct_fallback", "add an [[upstream.parent]], or leave it out", "there is no parent proxy to fall back from")
-	}
-	return p
-}
-
-// The ways to choose a peer.
-const (
-	roundRobin = "round_robin"
-	leastConn  = "least_conn"
-)
-
-// ValidatePools returns every problem of the [[pool]] tables.
-func ValidatePools(pools []PoolConfig) problem.List {
-	var p problem.List
-	var names []string
-	for i, c := range pools {
-		key := "pool[" + strconv.Itoa(i) + "]"
-		switch {
-		case c.Name == "":
-			p.Add(key+".name", "give it the name that its sites use", "the pool has no name")
-		case slices.Contains(names, c.Name):
-			p.Add(key+".name", "choose another name", "another pool is called %q", c.Name)
-		}
-		names = append(names, c.Name)
-		if len(c.Peers) == 0 {
-			p.Add(key+".peers", `write for example ["127.0.0.1:9000"]`, "the pool has no peer")
-		}
-		for j, peer := range c.Peers {
-			if _, err := target.FromAuthority(peer, ""); err != nil {
-				p.Add(key+".peers["+strconv.Itoa(j)+"]", `write host:port, as in "127.0.0.1:9000"`, "%v", err)
-			}
-		}
-		if c.Balance != "" && c.Balance != roundRobin && c.Balance != leastConn {
-			p.Add(key+".balance", `write "round_robin" or "least_conn"`, "%q is no way to choose a peer", c.Balance)
-		}
 	}
 	return p
 }

@@ -36,8 +36,10 @@ type conn struct {
 	peer     *peer   // whose active count the exchange holds; nil for an origin
 	parent   *parent // that is asked in absolute-form; nil where the origin or a peer is asked
 	reused   bool
+	once     bool // it is not kept
 	answered bool // a byte of the answer came
 	since    time.Time
+	patience time.Duration // to the head of an answer
 
 	mu         sync.Mutex
 	canceled   bool // both deadlines stay in the past
@@ -49,7 +51,7 @@ func newConn(t *Transport, key string, raw, secure net.Conn, addr netip.AddrPort
 	r := readers.Get().(*bufio.Reader)
 	r.Reset(secure)
 	t.open.Add(1)
-	return &conn{t: t, key: key, raw: raw, net: secure, r: r, addr: addr, name: name}
+	return &conn{t: t, key: key, raw: raw, net: secure, r: r, addr: addr, name: name, patience: t.cfg.ResponseTimeout.D()}
 }
 
 // close ends the connection. It is called once.
@@ -68,13 +70,17 @@ func (c *conn) returnReader() {
 
 func (c *conn) leave() {
 	if c.peer != nil {
-		c.peer.active.Add(-1)
+		c.peer.leave()
 		c.peer = nil
 	}
 }
 
 // release keeps the connection for the next request.
 func (c *conn) release() {
+	if c.once {
+		c.close()
+		return
+	}
 	c.leave()
 	_ = c.net.SetDeadline(time.Time{})
 	c.answered, c.writesOver, c.headCame = false, false, false
@@ -166,7 +172,7 @@ func (c *conn) awaitHead() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.canceled && !c.headCame {
-		_ = c.net.SetReadDeadline(time.Now().Add(c.t.cfg.ResponseTimeout.D()))
+		_ = c.net.SetReadDeadline(time.Now().Add(c.patience))
 	}
 }
 
@@ -211,7 +217,7 @@ func (c *conn) exchange(req *http.Request, head []byte) (*http.Response, error) 
 // send writes the request's head, and its body from a goroutine of its own, so
 // that an early answer is seen.
 func (c *conn) send(req *http.Request, head []byte) (*upload, error) {
-	c.writeBy(time.Now().Add(c.t.cfg.ResponseTimeout.D()))
+	c.writeBy(time.Now().Add(c.patience))
 	if _, err := c.net.Write(head); err != nil {
 		closeBody(req)
 		return nil, err

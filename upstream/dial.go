@@ -208,12 +208,17 @@ func (t *Transport) race(ctx context.Context, addrs []netip.AddrPort) (net.Conn,
 
 // handshake makes conn a verified TLS connection to host.
 func (t *Transport) handshake(ctx context.Context, conn net.Conn, host string) (net.Conn, error) {
-	c := tls.Client(&endSeen{Conn: conn}, &tls.Config{
+	return t.secure(ctx, conn, &tls.Config{
 		ServerName: host,
 		RootCAs:    t.roots,
 		MinVersion: tls.VersionTLS12,
 		NextProtos: []string{"http/1.1"},
 	})
+}
+
+// secure makes conn a TLS connection. It closes conn when that fails.
+func (t *Transport) secure(ctx context.Context, conn net.Conn, config *tls.Config) (net.Conn, error) {
+	c := tls.Client(&endSeen{Conn: conn}, config)
 	if err := c.HandshakeContext(ctx); err != nil {
 		conn.Close()
 		if alerted(err) {

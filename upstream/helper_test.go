@@ -92,6 +92,14 @@ func newTransport(t testing.TB, change func(*Config), pools ...PoolConfig) *Tran
 	return tr
 }
 
+// at is the peers at these addresses.
+func at(addrs ...string) (peers []PeerConfig) {
+	for _, a := range addrs {
+		peers = append(peers, PeerConfig{Address: a})
+	}
+	return peers
+}
+
 func permitAll(netip.AddrPort) error { return nil }
 
 // request returns a request that may use every address.

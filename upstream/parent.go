@@ -39,7 +39,7 @@ func newParent(i int, c ParentConfig) (*parent, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &parent{peer: peer{name: to.HostPort(), target: to}, key: "parent " + strconv.Itoa(i), secure: secure, resolves: c.Resolves, all: len(c.To) == 0}
+	p := &parent{peer: peer{name: to.HostPort(), target: to, health: &health{}}, key: "parent " + strconv.Itoa(i), secure: secure, resolves: c.Resolves, all: len(c.To) == 0}
 	for _, set := range []struct {
 		hosts   *target.Hosts
 		entries []string

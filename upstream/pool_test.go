@@ -13,56 +13,6 @@ import (
 	"fwdproxy/internal/hop"
 )
 
-func names(peers []*peer) string {
-	var out []string
-	for _, p := range peers {
-		out = append(out, p.name[:1])
-	}
-	return strings.Join(out, "")
-}
-
-func TestPeersTakeTurns(t *testing.T) {
-	now := time.Now()
-	p := newPool(PoolConfig{Peers: []string{"a:1", "b:1", "c:1"}})
-	for _, want := range []string{"abc", "bca", "cab", "abc"} {
-		if got := names(p.order(now)); got != want {
-			t.Errorf("%s, want %s", got, want)
-		}
-	}
-	p.peers[1].down(now)
-	for _, want := range []string{"cab", "cab", "acb"} {
-		if got := names(p.order(now.Add(restAfterFailure - 1))); got != want {
-			t.Errorf("b rests: %s, want %s", got, want)
-		}
-	}
-	p.order(now)
-	if got := names(p.order(now.Add(restAfterFailure))); got != "cab" {
-		t.Errorf("b rested: %s, want cab", got)
-	}
-	p.peers[0].down(now)
-	p.peers[0].up()
-	if got := names(p.order(now)); got != "acb" {
-		t.Errorf("a is back: %s, want acb", got)
-	}
-}
-
-func TestThePeerWithTheFewestRequestsComesFirst(t *testing.T) {
-	now := time.Now()
-	p := newPool(PoolConfig{Peers: []string{"a:1", "b:1", "c:1"}, Balance: leastConn})
-	p.peers[0].active.Store(2)
-	p.peers[1].active.Store(1)
-	p.peers[2].active.Store(3)
-	for range 4 {
-		if got := names(p.order(now)); got != "bac" {
-			t.Errorf("%s, want bac", got)
-		}
-	}
-	p.peers[1].down(now)
-	if got := names(p.order(now)); got != "acb" {
-		t.Errorf("b rests: %s, want acb", got)
-	}
-}
-
 // viaPool returns a request to the pool "app"; no address is permitted, which
 // must not matter.
 func viaPool(t *testing.T, method, host string) *http.Request {
@@ -72,7 +22,7 @@ func viaPool(t *testing.T, method, host string) *http.Request {
 
 func TestAPeerGetsTheRequestsHost_RFC9112_3_2(t *testing.T) {
 	o, got := recording(t)
-	tr := newTransport(t, nil, PoolConfig{Name: "app", Peers: []string{o.addr}})
+	tr := newTransport(t, nil, PoolConfig{Name: "app", Peers: at(o.addr)})
 	for _, host := range []string{"site.test", "other.test:8080"} {
 		do(t, tr, viaPool(t, "GET", host))
 		if head := <-got; !strings.Contains(head, "\r\nHost: "+host+"\r\n") {
@@ -98,7 +48,7 @@ func deadAddr(t *testing.T) string {
 func TestAPeerThatCannotBeDialledIsPassedOver(t *testing.T) {
 	o := answering(t, ok("good"))
 	dead := deadAddr(t)
-	tr := newTransport(t, nil, PoolConfig{Name: "app", Peers: []string{dead, o.addr}})
+	tr := newTransport(t, nil, PoolConfig{Name: "app", Peers: at(dead, o.addr)})
 	for range 6 {
 		// POST as well: nothing was sent to the dead peer.
 		if _, body := do(t, tr, viaPool(t, "POST", "site.test")); body != "good" {
@@ -114,8 +64,12 @@ func TestAPeerThatCannotBeDialledIsPassedOver(t *testing.T) {
 			t.Errorf("%s has %d requests under way", peer.name, n)
 		}
 	}
-	tr = newTransport(t, nil, PoolConfig{Name: "app", Peers: []string{dead, dead}})
-	wantFault(t, fails(t, tr, viaPool(t, "GET", "site.test")), fault.ConnectionRefused, 502)
+	tr = newTransport(t, nil, PoolConfig{Name: "app", Peers: at(dead, deadAddr(t))})
+	err := fails(t, tr, viaPool(t, "GET", "site.test"))
+	wantFault(t, err, fault.ConnectionRefused, 502)
+	if f := fault.From(err); f.RetryAfter <= 0 || !strings.Contains(f.Details, "pool app") {
+		t.Errorf("told %q, again in %s", f.Details, f.RetryAfter)
+	}
 }
 
 func TestRequestsUnderWayAreCountedUntilTheBodyEnds(t *testing.T) {
@@ -128,7 +82,7 @@ func TestRequestsUnderWayAreCountedUntilTheBodyEnds(t *testing.T) {
 		}
 	})
 	free := answering(t, ok("free"))
-	tr := newTransport(t, nil, PoolConfig{Name: "app", Peers: []string{busy.addr, free.addr}, Balance: leastConn})
+	tr := newTransport(t, nil, PoolConfig{Name: "app", Peers: at(busy.addr, free.addr), Balance: leastConn})
 	res, err := tr.RoundTrip(viaPool(t, "GET", "site.test"))
 	if err != nil {
 		t.Fatal(err)

@@ -23,19 +23,21 @@ import (
 
 // Transport sends requests to their next hops. It is safe for concurrent use.
 type Transport struct {
-	cfg      Config
-	resolver *resolver
-	dial     func(ctx context.Context, network, address string) (net.Conn, error)
-	roots    *x509.CertPool // nil: the system's
-	pools    map[string]*pool
-	parents  []*parent
-	idle     *idleSet
-	open     atomic.Int64 // connections, but for tunnels
+	cfg       Config
+	resolver  *resolver
+	dial      func(ctx context.Context, network, address string) (net.Conn, error)
+	roots     *x509.CertPool // nil: the system's
+	pools     map[string]*pool
+	poolOrder []*pool
+	unwatch   func() // ends the checks; nil where Watch was not called
+	parents   []*parent
+	idle      *idleSet
+	open      atomic.Int64 // connections, but for tunnels
 }
 
 // New returns a Transport for what Validate and ValidatePools found right. It
-// fails when the CA file or a parent's password cannot be read.
-func New(c Config, pools []PoolConfig) (*Transport, error) {
+// fails when a file that they name cannot be read.
+func New(c Config, pools []PoolConfig) (_ *Transport, err error) {
 	t := &Transport{
 		cfg:      c,
 		resolver: newResolver(c),
@@ -62,15 +64,23 @@ func New(c Config, pools []PoolConfig) (*Transport, error) {
 		}
 		t.parents = append(t.parents, parent)
 	}
-	for _, p := range pools {
-		t.pools[p.Name] = newPool(p)
+	for i, c := range pools {
+		if t.pools[c.Name], err = newPool(c); err != nil {
+			return nil, fmt.Errorf("pool[%d].%w", i, err)
+		}
+		t.poolOrder = append(t.poolOrder, t.pools[c.Name])
 	}
 	return t, nil
 }
 
-// Close closes unused connections, and those in use when their request is
-// done; requests in flight go on.
-func (t *Transport) Close() { t.idle.close() }
+// Close ends the checks and closes unused connections, and those in use when
+// their request is done; requests in flight go on.
+func (t *Transport) Close() {
+	if t.unwatch != nil {
+		t.unwatch()
+	}
+	t.idle.close()
+}
 
 // Stats returns the number of connections that are kept unused, and of those
 // that are in use; tunnels are not counted.
@@ -82,9 +92,9 @@ func (t *Transport) Stats() (idle, inUse int) {
 // RoundTrip sends the request to the origin of its URL, or to the pool that
 // its Hop names, and returns the answer without hop-by-hop fields. Every error
 // is a *fault.Error, but for the caller's own end of the context. A request
-// goes out a second time only when a kept connection turned out to be dead
-// before any answer, and the request has no body and is idempotent (RFC 9110,
-// Section 9.2.2).
+// goes out a second time only when it has no body and is idempotent (RFC 9110,
+// Section 9.2.2): when a kept connection turned out to be dead before any
+// answer, and to another peer of a pool as the pool says.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx := req.Context()
 	h := hop.From(ctx)
@@ -92,6 +102,14 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		closeBody(req)
 		return nil, err
+	}
+	if h != nil && h.Pool != "" {
+		p := t.pools[h.Pool]
+		if p == nil {
+			closeBody(req)
+			return nil, fault.New(fault.ConfigurationError, "the pool of this site does not exist", nil)
+		}
+		return t.askPool(req, p, h, head)
 	}
 	for again := false; ; again = true {
 		c, err := t.obtain(ctx, req, h, again)
@@ -163,13 +181,6 @@ func replayable(req *http.Request) bool {
 // obtain returns a connection to the next hop: a kept one, unless fresh, whose
 // address this very request may use, or a new one.
 func (t *Transport) obtain(ctx context.Context, req *http.Request, h *hop.Hop, fresh bool) (*conn, error) {
-	if h != nil && h.Pool != "" {
-		p := t.pools[h.Pool]
-		if p == nil {
-			return nil, fault.New(fault.ConfigurationError, "the pool of this site does not exist", nil)
-		}
-		return t.obtainPeer(ctx, p, fresh)
-	}
 	to, err := target.FromURL(req.URL)
 	if err != nil {
 		return nil, fault.New(fault.RequestError, err.Error(), nil)
@@ -205,39 +216,6 @@ func (t *Transport) obtain(ctx context.Context, req *http.Request, h *hop.Hop, f
 		}
 	}
 	return newConn(t, key, plain, secure, addr, "DIRECT/"+addr.Addr().String()), nil
-}
-
-// obtainPeer returns a connection to the first peer in the pool's order that
-// takes one. Nothing was sent to those that do not.
-func (t *Transport) obtainPeer(ctx context.Context, p *pool, fresh bool) (*conn, error) {
-	var failure error = fault.New(fault.DestinationUnavailable, "the pool of this site has no server", nil)
-	for _, peer := range p.order(time.Now()) {
-		peer.active.Add(1)
-		key := "pool " + p.name + " " + peer.name
-		if !fresh {
-			if c := t.idle.take(key, func(netip.AddrPort) bool { return true }); c != nil {
-				c.peer = peer
-				return c, nil
-			}
-		}
-		dctx, cancel := context.WithTimeoutCause(ctx, t.cfg.ConnectTimeout.D(), errConnectTimeout)
-		// Who runs the pool chose its addresses.
-		raw, addr, err := t.connect(dctx, peer.target, func(netip.AddrPort) error { return nil })
-		cancel()
-		if err == nil {
-			peer.up()
-			c := newConn(t, key, raw, raw, addr, p.name+"/"+peer.name)
-			c.peer = peer
-			return c, nil
-		}
-		peer.active.Add(-1)
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		peer.down(time.Now())
-		failure = err
-	}
-	return nil, failure
 }
 
 // transportFault turns an error of talking on a connection into a fault; the

@@ -62,7 +62,7 @@ func TestNoAddressIsUsedWithoutPermission(t *testing.T) {
 
 func TestTheNextHopIsRecordedForTheLog(t *testing.T) {
 	o := answering(t, ok(""))
-	tr := newTransport(t, nil, PoolConfig{Name: "app", Peers: []string{o.addr}})
+	tr := newTransport(t, nil, PoolConfig{Name: "app", Peers: at(o.addr)})
 	for pool, want := range map[string]string{"": "DIRECT/127.0.0.1", "app": "app/" + o.addr} {
 		h := &hop.Hop{Permit: permitAll, Pool: pool}
 		do(t, tr, requestWith(t, h, "GET", "http://"+o.addr+"/", nil))

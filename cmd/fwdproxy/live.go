@@ -79,7 +79,9 @@ func (e *engine) build(p *policy.Policy, old *live) (*live, error) {
 		if err != nil {
 			return nil, err
 		}
-		l.upstream = up
+		if l.upstream = up; old != nil {
+			up.Inherit(old.upstream)
+		}
 	}
 	kept, next := c.Cache, http.RoundTripper(l.upstream)
 	if e.mode == modeReverse {
@@ -105,7 +107,8 @@ func (e *engine) build(p *policy.Policy, old *live) (*live, error) {
 		if len(c.Reverse.Sites) == 0 {
 			return nil, fmt.Errorf("%s: --reverse needs at least one [[reverse.site]] and its [[pool]]; see docs/policy.md", p.Source())
 		}
-		l.reverse = &reverse.Settings{Door: l.door, Sites: reverse.NewSites(c.Reverse.Sites), Trusted: reverse.NewTrusted(c.Reverse.Trusted), Mirrors: e.mirrors, Encodings: c.Reverse.Compress.Encodings}
+		l.reverse = &reverse.Settings{Door: l.door, Sites: reverse.NewSites(c.Reverse.Sites), Trusted: reverse.NewTrusted(c.Reverse.Trusted), Mirrors: e.mirrors,
+			Encodings: c.Reverse.Compress.Encodings, Sticky: &reverse.Sticky{Cookie: l.upstream.StickyCookie, Value: l.upstream.StickyValue}}
 	default:
 		if p.Auth != nil {
 			var was *auth.Checker
@@ -119,6 +122,14 @@ func (e *engine) build(p *policy.Policy, old *live) (*live, error) {
 		l.forward = &forward.Settings{Door: l.door, Dial: l.upstream.Dial}
 	}
 	return l, nil
+}
+
+// watchPeers begins the checks of the policy's pools, once it is in force. The
+// forward proxy asks no pool.
+func (e *engine) watchPeers(l *live) {
+	if e.mode == modeReverse {
+		l.upstream.Watch(e.log)
+	}
 }
 
 // guard refuses addresses that no rule can open: the proxy's own, and private
@@ -208,6 +219,7 @@ func (e *engine) reload(embedded string, d *doors) (changes []string, err error)
 	added.commit()
 	if next.upstream != old.upstream {
 		old.upstream.Close()
+		e.watchPeers(next)
 	}
 	e.metrics.Reloaded(true)
 	go giveBack(max(p.ACL.ListBytes(), old.policy.ACL.ListBytes()))

@@ -184,6 +184,7 @@ func start(mode string, p, shadow *policy.Policy, stdout, stderr io.Writer) (*se
 	}()
 	added.commit()
 	s.noteOwnAddrs()
+	s.watchPeers(first)
 	return s, nil
 }
 
@@ -257,6 +258,8 @@ func (s *server) startAdmin(c admin.Config) error {
 				return nil
 			},
 			Intercept: func() any { return s.rejected.List() },
+			Pools:     s.pools,
+			Drain:     s.drain,
 			Purge:     func(r *http.Request) (any, error) { return s.purge(r) },
 		}),
 		ReadHeaderTimeout: 10 * time.Second,
@@ -291,6 +294,7 @@ func (s *server) registerGauges(memory *store.Memory) {
 	s.registry.MustRegister(ruleMetrics(func() *acl.Engine { return s.current.Load().policy.ACL }))
 	s.registry.MustRegister(listMetrics(s.listInfos))
 	s.registry.MustRegister(parentGauge(func() []upstream.ParentState { return s.current.Load().upstream.Parents() }))
+	s.registry.MustRegister(poolMetrics(func() []upstream.PoolState { return s.current.Load().upstream.Pools() }))
 	s.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "fwdproxy_log_dropped_total", Help: "Access log records dropped because the sink did not take them.",
 	}, func() (dropped float64) {

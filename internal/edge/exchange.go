@@ -224,6 +224,16 @@ func (x *Exchange) UsePool(name, path string) { x.hop.Pool, x.hop.Path = name, p
 // Encode has the pool's answer encoded, as hop.Hop.Encode says.
 func (x *Exchange) Encode(coding string) { x.hop.Encode = coding }
 
+// StickTo asks for the peer of the pool that the token stands for.
+func (x *Exchange) StickTo(token string) { x.hop.Sticky = token }
+
+// Answered returns the log's name of the next hop that answered; "" where none
+// was asked.
+func (x *Exchange) Answered() string {
+	_, name := x.hop.Answered()
+	return name
+}
+
 // LogURL sets the URL in the log's form: the canonical one.
 func (x *Exchange) LogURL(s string) { x.rec.URL = s }
 
@@ -251,6 +261,7 @@ func (x *Exchange) Outgoing(t target.Target) *http.Request {
 	}
 	x.LogURL(u.String())
 
+	x.hop.Client = x.rec.Client.Addr()
 	ctx := hop.With(x.r.Context(), &x.hop)
 	ctx = cache.WithOutcome(ctx, &x.outcome)
 	if x.r.ProtoAtLeast(1, 1) {

@@ -35,6 +35,11 @@ type Hop struct {
 	// Via is what this proxy says in Via on behalf of the request, where it has
 	// to ask a parent proxy for a tunnel; "" says nothing.
 	Via string
+	// Client is the address that asks; a pool may choose the peer by it. The zero
+	// Addr is nobody's.
+	Client netip.Addr
+	// Sticky is the token of the peer that the client is bound to; "" is none.
+	Sticky string
 
 	mu   sync.Mutex
 	addr netip.AddrPort
@@ -54,13 +59,13 @@ func From(ctx context.Context) *Hop {
 	return h
 }
 
-// Fork returns a Hop with the same Permit, Pool, Path, Encode and Via, and no
-// address yet, for a fetch that may outlive the request that began it.
+// Fork returns a Hop that asks for the same and has no address yet, for a
+// fetch that may outlive the request that began it.
 func (h *Hop) Fork() *Hop {
 	if h == nil {
 		return &Hop{}
 	}
-	return &Hop{Permit: h.Permit, Pool: h.Pool, Path: h.Path, Encode: h.Encode, Via: h.Via}
+	return &Hop{Permit: h.Permit, Pool: h.Pool, Path: h.Path, Encode: h.Encode, Via: h.Via, Client: h.Client, Sticky: h.Sticky}
 }
 
 // Used records the address that answered and its name in the log
