@@ -21,7 +21,7 @@ const module = "fwdproxy"
 // of the lines above its own, and no sibling of its line. "." is the root,
 // which holds files to embed.
 const layers = `
-	. internal/fault internal/header internal/hop internal/problem internal/target internal/unit
+	. internal/fault internal/header internal/hop internal/problem internal/quota internal/target internal/unit
 	acl auth tunnel cache/store
 	cache compress upstream accesslog
 	internal/edge

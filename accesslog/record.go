@@ -52,6 +52,7 @@ type Record struct {
 	Tag           Tag
 	Rule          string // the policy rule that decided
 	Verdict       string // what it said
+	Limit         string // the policy's limit that refused it or cut its tunnel
 	Shadow        string // the rule that would have decided, were it not a shadow
 	ShadowVerdict string // what it would have said
 	NextHop       string // "DIRECT/192.0.2.1", "app/127.0.0.1:9000" or "NONE"

@@ -17,7 +17,18 @@ import (
 func (k *compiler) rule(i int, r RuleConfig) rule {
 	key := index("acl.rule", i)
 	u := rule{name: ruleName(r, i), shadow: r.Shadow, counts: &Counter{}, config: r, answer: k.answer(key, ruleName(r, i), r)}
-	add := func(c ...condition) { u.conditions = append(u.conditions, c...) }
+	u.conditions = k.conditions(key, r)
+	if r.Action == "" {
+		k.problems.Add(key+".action", `write "allow" or "deny"`, "the rule has no action")
+		return u
+	}
+	u.action = k.action(key+".action", r.Action)
+	return u
+}
+
+// conditions compiles those of the table at key.
+func (k *compiler) conditions(key string, r RuleConfig) (all []condition) {
+	add := func(c ...condition) { all = append(all, c...) }
 	for _, side := range []struct {
 		prefix string
 		r      RuleConfig
@@ -35,18 +46,13 @@ func (k *compiler) rule(i int, r RuleConfig) rule {
 		add(k.when(at("when"), side.r.When)...)
 		add(k.listen(at("listen"), side.r.Listen)...)
 	}
-	for j := range u.conditions {
-		c := &u.conditions[j]
+	for j := range all {
+		c := &all[j]
 		c.key = strings.TrimPrefix(c.key, key+".")
 		c.not = strings.HasPrefix(c.key, "not_")
 	}
-	slices.SortStableFunc(u.conditions, func(a, b condition) int { return int(a.kind) - int(b.kind) })
-	if r.Action == "" {
-		k.problems.Add(key+".action", `write "allow" or "deny"`, "the rule has no action")
-		return u
-	}
-	u.action = k.action(key+".action", r.Action)
-	return u
+	slices.SortStableFunc(all, func(a, b condition) int { return int(a.kind) - int(b.kind) })
+	return all
 }
 
 // opposite returns the rule whose conditions are those that must not hold.

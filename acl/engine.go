@@ -110,6 +110,7 @@ const (
 // private address.
 type Engine struct {
 	rules        []rule
+	limits       []limit
 	fallback     Action
 	allowPrivate bool
 	exceptions   addressSet
@@ -136,12 +137,17 @@ func (e *Engine) ask(r *Request, steps *[]Step) Verdict {
 	if !r.Client.IsValid() || r.Method == "" || r.Host == "" || r.Port == 0 {
 		return Verdict{Rule: defaultRule, Index: -1, Reason: reasonLacking}
 	}
+	r.plain()
+	return e.decide(r, steps)
+}
+
+// plain brings the addresses into the form that conditions are about.
+func (r *Request) plain() {
 	r.Client, r.Addr = plain(r.Client), plain(r.Addr)
 	if r.HostAddr.IsValid() {
 		r.HostAddr = plain(r.HostAddr)
 		r.Addr = r.HostAddr
 	}
-	return e.decide(r, steps)
 }
 
 // plain unmaps an IPv4-mapped address and drops the zone, with which no prefix

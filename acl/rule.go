@@ -51,6 +51,9 @@ func (k *compiler) engine() *Engine {
 		e.rules = append(e.rules, k.rule(i, r))
 	}
 	k.checkNames()
+	for i, l := range k.config.Limits {
+		e.limits = append(e.limits, k.limit(i, l))
+	}
 	return e
 }
 

@@ -22,6 +22,7 @@ import (
 	"fwdproxy/internal/edge"
 	"fwdproxy/internal/fault"
 	"fwdproxy/internal/hop"
+	"fwdproxy/internal/quota"
 	"fwdproxy/internal/target"
 	"fwdproxy/policy"
 	"fwdproxy/reverse"
@@ -41,6 +42,7 @@ type explanation struct {
 	Rule      string             `json:"rule"`
 	Reason    string             `json:"reason,omitempty"`
 	Rules     []acl.Step         `json:"rules"` // each that was considered, in order
+	Limits    []acl.LimitStep    `json:"limits,omitempty"`
 	Addresses []addressVerdict   `json:"addresses,omitempty"`
 	NextHop   string             `json:"next_hop,omitempty"`
 	Resolve   string             `json:"resolve_error,omitempty"`
@@ -124,7 +126,7 @@ func offlineEngine(p *policy.Policy, mode string) (e *engine, done func(), err e
 	if err != nil {
 		return nil, nil, err
 	}
-	e = &engine{mode: mode, cache: cache.New(memory), tunnels: edge.NewTunnels(), log: slog.New(slog.DiscardHandler)}
+	e = &engine{mode: mode, cache: cache.New(memory), tunnels: edge.NewTunnels(), quotas: quota.NewTable(), log: slog.New(slog.DiscardHandler)}
 	l, err := e.build(p, nil)
 	if err != nil {
 		return nil, nil, err
@@ -154,6 +156,7 @@ func (e *engine) explain(ctx context.Context, q url.Values) (explanation, error)
 		return ex, nil
 	}
 	fields := http.Header(r.Header)
+	ex.Limits = l.policy.ACL.ExplainLimits(r)
 	h := &hop.Hop{Permit: func(a netip.AddrPort) error { _, err := j.Address(a); return err }}
 	if e.mode == modeReverse {
 		asked := reverse.Asked{Scheme: t.Scheme, Host: t.Host, Path: u.EscapedPath(), Query: u.RawQuery, Method: r.Method, Header: r.Header}
@@ -325,6 +328,9 @@ func (ex explanation) print(w io.Writer, asked *policy.Policy) {
 		line("rule", "%q (%s): %s", r.Rule, r.Action, r.Outcome+because(r.Why))
 	}
 	line("verdict", "%s, by rule %q%s", ex.Verdict, ex.Rule, because(ex.Reason))
+	for _, s := range ex.Limits {
+		line("limit", "%q (%s): %s", s.Limit, s.Allows, s.Outcome)
+	}
 	for _, a := range ex.Addresses {
 		line("address", "%s: %s, by rule %q%s", a.Address, a.Verdict, a.Rule, because(a.Reason))
 	}

@@ -21,6 +21,7 @@ import (
 	"fwdproxy/compress"
 	"fwdproxy/forward"
 	"fwdproxy/internal/edge"
+	"fwdproxy/internal/quota"
 	"fwdproxy/policy"
 	"fwdproxy/reverse"
 	"fwdproxy/upstream"
@@ -43,6 +44,7 @@ type engine struct {
 	mode    string // "forward" or "reverse"
 	cache   *cache.Cache
 	tunnels *edge.Tunnels
+	quotas  *quota.Table
 	mirrors *reverse.Mirrors
 	own     ownAddrs
 	metrics *accesslog.Metrics
@@ -88,6 +90,7 @@ func (e *engine) build(p *policy.Policy, old *live) (*live, error) {
 		Direct:     l.upstream,
 		Unresolved: slices.ContainsFunc(c.Upstream.Parents, func(p upstream.ParentConfig) bool { return p.Resolves }),
 		Tunnels:    e.tunnels,
+		Quotas:     e.quotas,
 		Tunnel:     c.Forward.Tunnel,
 		Log:        e.record,
 		Now:        time.Now,

@@ -66,9 +66,10 @@ func (x *Exchange) relay(server tunnel.Side, status int, head []byte, check func
 	}
 	ctx, cancel := context.WithTimeoutCause(x.door.Tunnels.Context(), x.door.Tunnel.Lifetime.D(), errLifetime)
 	defer cancel()
-	res := tunnel.Relay(ctx, client, server, x.door.Tunnel.IdleTimeout.D())
+	res := tunnel.Relay(ctx, client, server, x.door.Tunnel.IdleTimeout.D(), x.tunnelPace())
 	x.rec.BytesIn, x.rec.BytesOut = res.Up, res.Down
 	if res.Err != nil {
+		x.noteSpent(res.Err)
 		x.noteBroken(fault.New(fault.ConnectionTerminated, "", res.Err))
 	}
 }
