@@ -30,6 +30,7 @@ func (l *line) json(r *Record) {
 	b = appendField(b, `,"verdict":`, r.Verdict)
 	b = appendField(b, `,"next_hop":`, r.NextHop)
 
+	b = appendOptional(b, `,"limit":`, r.Limit)
 	b = appendOptional(b, `,"shadow_rule":`, r.Shadow)
 	b = appendOptional(b, `,"shadow_verdict":`, r.ShadowVerdict)
 	b = appendOptional(b, `,"candidate_rule":`, r.Candidate)

@@ -26,6 +26,7 @@ type Metrics struct {
 	requests  *prometheus.CounterVec
 	reloads   *prometheus.CounterVec
 	denied    bounded
+	limited   bounded
 	faults    bounded
 	durations [len(modes)]prometheus.Observer
 	bytesIn   [len(modes)]prometheus.Counter
@@ -48,6 +49,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		reloads:  counter("fwdproxy_policy_reloads_total", "Attempts to reload the policy.", "result"),
 		denied: bounded{max: maxRules, vec: counter("fwdproxy_denied_total",
 			"Requests that the policy refused, by the rule that did.", "rule")},
+		limited: bounded{max: maxRules, vec: counter("fwdproxy_limited_total",
+			"Requests that a limit of the policy refused, and tunnels that it cut, by its name.", "limit")},
 		faults: bounded{max: maxKinds, vec: counter("fwdproxy_faults_total",
 			"Requests that failed or were refused, by kind of fault (RFC 9209).", "kind")},
 	}
@@ -85,6 +88,9 @@ func (m *Metrics) Observe(r *Record) {
 	m.bytesOut[mode].Add(float64(max(0, r.BytesOut)))
 	if r.Tag == TagDenied {
 		m.denied.inc(r.Rule)
+	}
+	if r.Limit != "" {
+		m.limited.inc(r.Limit)
 	}
 	if r.Error != "" {
 		m.faults.inc(r.Error)

@@ -52,6 +52,7 @@ type Record struct {
 	Tag           Tag
 	Rule          string // the policy rule that decided
 	Verdict       string // what it said
+	Limit         string // the policy's limit that refused it or cut its tunnel
 	Shadow        string // the rule that would have decided, were it not a shadow
 	ShadowVerdict string // what it would have said
 	Candidate     string // the rule of the candidate policy (serve --shadow), where that would have said otherwise

@@ -17,7 +17,18 @@ import (
 func (k *compiler) rule(i int, r RuleConfig) rule {
 	key := index("acl.rule", i)
 	u := rule{name: ruleName(r, i), shadow: r.Shadow, counts: &Counter{}, config: r, answer: k.answer(key, ruleName(r, i), r)}
-	add := func(c ...condition) { u.conditions = append(u.conditions, c...) }
+	u.conditions = k.conditions(key, r)
+	u.action = k.ruleAction(key, r)
+	if u.connect = r.connects(); u.connect {
+		u.conditions = append([]condition{{key: "action", kind: aboutMethod, words: []string{"CONNECT"}}}, u.conditions...)
+	}
+	k.warnURLs(key, u.name, r, &u)
+	return u
+}
+
+// conditions compiles those of the table at key.
+func (k *compiler) conditions(key string, r RuleConfig) (all []condition) {
+	add := func(c ...condition) { all = append(all, c...) }
 	for _, side := range []struct {
 		prefix string
 		r      RuleConfig
@@ -35,18 +46,13 @@ func (k *compiler) rule(i int, r RuleConfig) rule {
 		add(k.when(at("when"), side.r.When)...)
 		add(k.listen(at("listen"), side.r.Listen)...)
 	}
-	for j := range u.conditions {
-		c := &u.conditions[j]
+	for j := range all {
+		c := &all[j]
 		c.key = strings.TrimPrefix(c.key, key+".")
 		c.not = strings.HasPrefix(c.key, "not_")
 	}
-	slices.SortStableFunc(u.conditions, func(a, b condition) int { return int(a.kind) - int(b.kind) })
-	u.action = k.ruleAction(key, r)
-	if u.connect = r.connects(); u.connect {
-		u.conditions = append([]condition{{key: "action", kind: aboutMethod, words: []string{"CONNECT"}}}, u.conditions...)
-	}
-	k.warnURLs(key, u.name, r, &u)
-	return u
+	slices.SortStableFunc(all, func(a, b condition) int { return int(a.kind) - int(b.kind) })
+	return all
 }
 
 // Words of the key action beside "allow" and "deny", for rules that hold for

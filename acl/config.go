@@ -32,6 +32,8 @@ type Config struct {
 	Lists map[string]ListConfig `toml:"lists"`
 	// Rules are tried in order; the first whose conditions all hold decides.
 	Rules []RuleConfig `toml:"rule"`
+	// Limits bound what is allowed. All whose conditions hold apply together.
+	Limits []LimitConfig `toml:"limit"`
 }
 
 // ListConfig is one table [acl.lists.NAME]: all its entries together.

@@ -7,7 +7,7 @@ import (
 )
 
 // Difference says, for people, what changes for requests when next takes the
-// place of e: rules added, removed, moved and changed, and lists that have
+// place of e: rules added, removed, moved and changed, limits, and lists that have
 // other sizes.
 func (e *Engine) Difference(next *Engine) []string {
 	var out []string
@@ -36,6 +36,7 @@ func (e *Engine) Difference(next *Engine) []string {
 	if e.fallback != next.fallback {
 		say("default %s, was %s", next.fallback, e.fallback)
 	}
+	out = append(out, e.limitDifference(next)...)
 	return append(out, e.listDifference(next)...)
 }
 
@@ -106,4 +107,28 @@ func (l ListInfo) size() string {
 		return fmt.Sprintf("%d domains and %d addresses", l.Domains, l.Addresses)
 	}
 	return fmt.Sprintf("%d domains, %d addresses and %d URLs", l.Domains, l.Addresses, l.URLs)
+}
+
+// limitDifference says which limits are added, removed and changed.
+func (e *Engine) limitDifference(next *Engine) (out []string) {
+	was := map[string]*limit{}
+	for i := range e.limits {
+		was[e.limits[i].spec.Name] = &e.limits[i]
+	}
+	for i := range next.limits {
+		l := &next.limits[i]
+		switch before := was[l.spec.Name]; {
+		case before == nil:
+			out = append(out, fmt.Sprintf("limit %q added", l.spec.Name))
+		case !reflect.DeepEqual(before.config, l.config):
+			out = append(out, fmt.Sprintf("limit %q changed", l.spec.Name))
+		}
+		delete(was, l.spec.Name)
+	}
+	for i := range e.limits {
+		if name := e.limits[i].spec.Name; was[name] != nil {
+			out = append(out, fmt.Sprintf("limit %q removed", name))
+		}
+	}
+	return out
 }

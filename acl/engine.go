@@ -135,6 +135,7 @@ const (
 type Engine struct {
 	rules        []rule
 	intercepts   bool // some rule does
+	limits       []limit
 	fallback     Action
 	allowPrivate bool
 	exceptions   addressSet
@@ -164,12 +165,17 @@ func (e *Engine) ask(r *Request, steps *[]Step) Verdict {
 	if !r.Client.IsValid() || r.Method == "" || r.Host == "" || r.Port == 0 {
 		return Verdict{Rule: defaultRule, Index: -1, Reason: reasonLacking}
 	}
+	r.plain()
+	return e.decide(r, steps)
+}
+
+// plain brings the addresses into the form that conditions are about.
+func (r *Request) plain() {
 	r.Client, r.Addr = plain(r.Client), plain(r.Addr)
 	if r.HostAddr.IsValid() {
 		r.HostAddr = plain(r.HostAddr)
 		r.Addr = r.HostAddr
 	}
-	return e.decide(r, steps)
 }
 
 // plain unmaps an IPv4-mapped address and drops the zone, with which no prefix

@@ -26,19 +26,23 @@ type Identified struct {
 	Name string
 }
 
-// Identities returns the identities that the rules name, in their order.
+// Identities returns the identities that rules and limits name, in their order.
 func (c Config) Identities() []Identified {
 	var out []Identified
-	for i, r := range c.Rules {
-		add := func(key string, texts []string) {
-			for j, s := range texts {
-				if kind, name, ok := Identity(s); ok {
-					out = append(out, Identified{index(index("acl.rule", i)+"."+key, j), kind, name})
-				}
+	add := func(key string, texts []string) {
+		for j, s := range texts {
+			if kind, name, ok := Identity(s); ok {
+				out = append(out, Identified{index(key, j), kind, name})
 			}
 		}
-		add("from", r.From)
-		add("not_from", r.NotFrom)
+	}
+	for i, r := range c.Rules {
+		add(index("acl.rule", i)+".from", r.From)
+		add(index("acl.rule", i)+".not_from", r.NotFrom)
+	}
+	for i, l := range c.Limits {
+		add(index("acl.limit", i)+".from", l.From)
+		add(index("acl.limit", i)+".not_from", l.NotFrom)
 	}
 	return out
 }

@@ -57,6 +57,9 @@ func (k *compiler) engine() *Engine {
 		e.listBytes += l.bytes()
 	}
 	k.checkNames()
+	for i, l := range k.config.Limits {
+		e.limits = append(e.limits, k.limit(i, l))
+	}
 	e.warnings, e.downloads = k.warnings, k.downloads
 	return e
 }

@@ -45,7 +45,7 @@ func relay(t *testing.T, addr string, idle time.Duration, ended chan<- error) ht
 			ended <- err
 			return
 		}
-		ended <- tunnel.Relay(context.Background(), tunnel.Side{Conn: client}, tunnel.Side{Conn: server}, idle).Err
+		ended <- tunnel.Relay(context.Background(), tunnel.Side{Conn: client}, tunnel.Side{Conn: server}, idle, nil).Err
 	}
 }
 

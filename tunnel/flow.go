@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"math"
@@ -18,6 +19,8 @@ type flow struct {
 	idle  time.Duration
 	begun time.Time
 	other *flow
+	piece int64
+	pace  func(n int64) error // nil: as fast as it goes
 
 	moved  atomic.Int64 // when bytes passed last, or later
 	seen   atomic.Int64 // up to when moved is known
@@ -36,7 +39,7 @@ func (f *flow) run() {
 		return
 	}
 	f.failed <- err
-	if errors.Is(err, ErrIdle) {
+	if errors.Is(err, ErrIdle) || errors.As(err, new(paceError)) {
 		f.from.Conn.Close()
 		f.to.Close()
 		return
@@ -56,8 +59,11 @@ func (f *flow) copy() error {
 		// A deadline on a connection that is closed fails; so does the copy then.
 		_ = f.from.Conn.SetReadDeadline(now.Add(f.idle / 4))
 		_ = f.to.SetWriteDeadline(stuck)
-		n, err := io.CopyN(f.to, f.from.Conn, piece)
+		n, err := io.CopyN(f.to, f.from.Conn, f.piece)
 		f.note(n)
+		if err := f.wait(n); err != nil {
+			return err
+		}
 		switch {
 		case err == nil:
 		case err == io.EOF:
@@ -81,7 +87,25 @@ func (f *flow) copyEarly() error {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return ErrIdle
 	}
-	return err
+	return cmp.Or(err, f.wait(int64(n)))
+}
+
+// paceError is what a pace ended the tunnel with.
+type paceError struct{ error }
+
+func (e paceError) Unwrap() error { return e.error }
+
+// wait keeps the pace after n bytes. The wait is not silence.
+func (f *flow) wait(n int64) error {
+	if f.pace == nil || n == 0 {
+		return nil
+	}
+	if err := f.pace(n); err != nil {
+		return paceError{err}
+	}
+	f.note(0)
+	f.moved.Store(f.seen.Load())
+	return nil
 }
 
 // note counts bytes that passed up to now.

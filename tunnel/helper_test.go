@@ -48,7 +48,7 @@ func open(t testing.TB, ctx context.Context, idle time.Duration, early ...string
 	early = append(early, "", "")
 	tn := &tunneled{client: client, server: server, done: make(chan Result, 1)}
 	go func() {
-		tn.done <- Relay(ctx, Side{clientSide, []byte(early[0])}, Side{serverSide, []byte(early[1])}, idle)
+		tn.done <- Relay(ctx, Side{clientSide, []byte(early[0])}, Side{serverSide, []byte(early[1])}, idle, nil)
 	}()
 	return tn
 }
@@ -93,7 +93,7 @@ func inBubble(t *testing.T, idle time.Duration, play func(t *testing.T, client, 
 		client, clientSide := net.Pipe()
 		server, serverSide := net.Pipe()
 		done := make(chan Result, 1)
-		go func() { done <- Relay(t.Context(), Side{Conn: clientSide}, Side{Conn: serverSide}, idle) }()
+		go func() { done <- Relay(t.Context(), Side{Conn: clientSide}, Side{Conn: serverSide}, idle, nil) }()
 		play(t, client, server, done)
 		client.Close()
 		server.Close()

@@ -32,13 +32,20 @@ type Result struct {
 // piece bounds one copy: what a side must take within twice the idle time.
 const piece = 256 << 10
 
+// PacedPiece is the largest number of bytes that passes before its pace is
+// asked for.
+const PacedPiece = 16 << 10
+
 // Relay passes bytes both ways, each half-close too, until both sides are
 // done, one breaks off, ctx is done, no byte passes for idle to twice idle, or
 // a side takes nothing for twice idle. What a side sent before it broke off is
 // delivered (RFC 9110, Section 9.3.6). Both connections are closed when it
 // returns. Between plain TCP connections the bytes do not leave the kernel
 // (splice(2)).
-func Relay(ctx context.Context, client, server Side, idle time.Duration) Result {
+//
+// Where pace is not nil, each direction calls it after each piece of at most
+// PacedPiece bytes and waits for it; its error ends the tunnel.
+func Relay(ctx context.Context, client, server Side, idle time.Duration, pace func(ctx context.Context, n int) error) Result {
 	defer client.Conn.Close()
 	defer server.Conn.Close()
 	if ctx.Err() != nil {
@@ -47,8 +54,13 @@ func Relay(ctx context.Context, client, server Side, idle time.Duration) Result 
 	stop := context.AfterFunc(ctx, func() { client.Conn.Close(); server.Conn.Close() })
 
 	begun, failed := time.Now(), make(chan error, 2)
-	up := &flow{from: client, to: server.Conn, idle: idle, begun: begun, failed: failed}
-	down := &flow{from: server, to: client.Conn, idle: idle, begun: begun, failed: failed}
+	up := &flow{from: client, to: server.Conn, idle: idle, begun: begun, failed: failed, piece: piece}
+	down := &flow{from: server, to: client.Conn, idle: idle, begun: begun, failed: failed, piece: piece}
+	if pace != nil {
+		for _, f := range []*flow{up, down} {
+			f.piece, f.pace = PacedPiece, func(n int64) error { return pace(ctx, int(n)) }
+		}
+	}
 	up.other, down.other = down, up
 	var wg sync.WaitGroup
 	wg.Go(up.run)

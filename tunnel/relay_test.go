@@ -202,7 +202,7 @@ func TestAConnectionThatCannotCloseByHalfIsClosed(t *testing.T) {
 	server, serverSide := tcpPair(t)
 	done := make(chan Result, 1)
 	go func() {
-		done <- Relay(t.Context(), Side{Conn: hidden{clientSide}}, Side{Conn: hidden{serverSide}}, time.Minute)
+		done <- Relay(t.Context(), Side{Conn: hidden{clientSide}}, Side{Conn: hidden{serverSide}}, time.Minute, nil)
 	}()
 	send(t, client, "request")
 	expect(t, server, "request")
@@ -223,7 +223,7 @@ func TestFiveHundredTunnelsLeaveNoGoroutineAndNoFile(t *testing.T) {
 		client, clientSide := tcpPair(t)
 		server, serverSide := tcpPair(t)
 		done := make(chan Result, 1)
-		go func() { done <- Relay(ctx, Side{Conn: clientSide}, Side{Conn: serverSide}, time.Minute) }()
+		go func() { done <- Relay(ctx, Side{Conn: clientSide}, Side{Conn: serverSide}, time.Minute, nil) }()
 		send(t, client, "x")
 		expect(t, server, "x")
 		switch i % 5 {

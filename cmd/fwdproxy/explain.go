@@ -23,6 +23,7 @@ import (
 	"fwdproxy/internal/edge"
 	"fwdproxy/internal/fault"
 	"fwdproxy/internal/hop"
+	"fwdproxy/internal/quota"
 	"fwdproxy/internal/target"
 	"fwdproxy/policy"
 	"fwdproxy/reverse"
@@ -43,6 +44,7 @@ type explanation struct {
 	Reason    string             `json:"reason,omitempty"`
 	Rules     []acl.Step         `json:"rules"` // each that was considered, in order
 	Tunnel    *tunnelVerdict     `json:"tunnel,omitempty"`
+	Limits    []acl.LimitStep    `json:"limits,omitempty"`
 	Addresses []addressVerdict   `json:"addresses,omitempty"`
 	NextHop   string             `json:"next_hop,omitempty"`
 	Resolve   string             `json:"resolve_error,omitempty"`
@@ -133,7 +135,7 @@ func offlineEngine(p *policy.Policy, mode string) (e *engine, done func(), err e
 	if err != nil {
 		return nil, nil, err
 	}
-	e = &engine{mode: mode, cache: cache.New(memory), tunnels: edge.NewTunnels(), log: slog.New(slog.DiscardHandler)}
+	e = &engine{mode: mode, cache: cache.New(memory), tunnels: edge.NewTunnels(), quotas: quota.NewTable(), log: slog.New(slog.DiscardHandler)}
 	l, err := e.build(p, nil)
 	if err != nil {
 		return nil, nil, err
@@ -171,6 +173,7 @@ func (e *engine) explain(ctx context.Context, q url.Values) (explanation, error)
 		return ex, nil
 	}
 	fields := http.Header(r.Header)
+	ex.Limits = l.policy.ACL.ExplainLimits(r)
 	h := &hop.Hop{Permit: func(a netip.AddrPort) error { _, err := j.Address(a); return err }}
 	if e.mode == modeReverse {
 		asked := reverse.Asked{Scheme: t.Scheme, Host: t.Host, Path: u.EscapedPath(), Query: u.RawQuery, Method: r.Method, Header: r.Header}
@@ -349,6 +352,9 @@ func (ex explanation) print(w io.Writer, asked *policy.Policy) {
 			seen = "through a tunnel the request is not seen, and gets no verdict of its own"
 		}
 		line("tunnel", "%s, by rule %q: %s", t.Verdict, t.Rule, seen)
+	}
+	for _, s := range ex.Limits {
+		line("limit", "%q (%s): %s", s.Limit, s.Allows, s.Outcome)
 	}
 	for _, a := range ex.Addresses {
 		line("address", "%s: %s, by rule %q%s", a.Address, a.Verdict, a.Rule, because(a.Reason))

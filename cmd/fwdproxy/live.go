@@ -23,6 +23,7 @@ import (
 	"fwdproxy/forward"
 	"fwdproxy/intercept"
 	"fwdproxy/internal/edge"
+	"fwdproxy/internal/quota"
 	"fwdproxy/policy"
 	"fwdproxy/reverse"
 	"fwdproxy/upstream"
@@ -45,6 +46,7 @@ type engine struct {
 	mode    string // "forward" or "reverse"
 	cache   *cache.Cache
 	tunnels *edge.Tunnels
+	quotas  *quota.Table
 	mirrors *reverse.Mirrors
 	shadow  *candidate // nil without --shadow
 	own     ownAddrs
@@ -97,6 +99,7 @@ func (e *engine) build(p *policy.Policy, old *live) (*live, error) {
 		Direct:     l.upstream,
 		Unresolved: slices.ContainsFunc(c.Upstream.Parents, func(p upstream.ParentConfig) bool { return p.Resolves }),
 		Tunnels:    e.tunnels,
+		Quotas:     e.quotas,
 		Tunnel:     c.Forward.Tunnel,
 		Candidate:  e.shadow.differences(),
 		Log:        e.record,

@@ -214,10 +214,10 @@ action = "allow"
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := start(modeReverse, p, io.Discard, io.Discard)
+	s, err := start(modeReverse, p, nil, io.Discard, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.front.Close(); s.access.Close(); s.current.Load().upstream.Close() })
-	return "http://" + s.listeners.addrs()[0].String() + "/"
+	return "http://" + s.doors.addrs()[0].String() + "/"
 }

@@ -31,6 +31,7 @@ import (
 	"fwdproxy/http1"
 	"fwdproxy/http2"
 	"fwdproxy/internal/edge"
+	"fwdproxy/internal/quota"
 	"fwdproxy/policy"
 	"fwdproxy/reverse"
 	"fwdproxy/upstream"
@@ -127,6 +128,7 @@ func start(mode string, p, shadow *policy.Policy, stdout, stderr io.Writer) (*se
 			mode:    mode,
 			cache:   stored.cache,
 			tunnels: edge.NewTunnels(),
+			quotas:  quota.NewTable(),
 			mirrors: reverse.NewMirrors(),
 			access:  access,
 			stdout:  stdout,
@@ -283,6 +285,7 @@ func (s *server) registerGauges(memory *store.Memory) {
 	}
 	gauge("fwdproxy_client_connections", "Client connections open now, tunnels not counted.", func() float64 { return float64(s.doors.connections()) })
 	gauge("fwdproxy_tunnels", "Tunnels and WebSockets open now.", func() float64 { return float64(s.tunnels.Open()) })
+	gauge("fwdproxy_limit_entries", "Clients, users and groups whose use of limits is remembered now.", func() float64 { return float64(s.quotas.Len()) })
 	gauge("fwdproxy_cache_entries", "Entries in the memory cache: responses and their segments.", func() float64 { return float64(memory.Stats().Entries) })
 	gauge("fwdproxy_cache_bytes", "Bytes that the memory cache has allocated for entries.", func() float64 { return float64(memory.Stats().Bytes) })
 	s.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{

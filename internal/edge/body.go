@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"net/http"
@@ -26,8 +27,9 @@ type requestBody struct {
 	src     io.Reader
 	ctl     *http.ResponseController
 	timeout time.Duration
-	limit   int64 // 0: none
-	expects bool  // the first Read makes net/http send 100 Continue
+	limit   int64             // 0: none
+	expects bool              // the first Read makes net/http send 100 Continue
+	pass    func(n int) error // counts and slows what was read; nil: nobody does
 	read    atomic.Int64
 	ended   atomic.Bool // its end was read: what follows on the connection is another request
 
@@ -48,6 +50,15 @@ func newRequestBody(r *http.Request, ctl *http.ResponseController, l Limits) *re
 var errBodyClosed = errors.New("edge: read from a request body that was closed")
 
 func (b *requestBody) Read(p []byte) (int, error) {
+	n, err := b.readPiece(p)
+	// Outside of the lock, which whoever ends the reading waits for.
+	if b.pass != nil && n > 0 {
+		err = cmp.Or(err, b.pass(n))
+	}
+	return n, err
+}
+
+func (b *requestBody) readPiece(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.err == nil && !b.begin() {

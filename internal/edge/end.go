@@ -20,6 +20,7 @@ func (x *Exchange) End() {
 	if p := recover(); p != nil {
 		x.panicked(p)
 	}
+	x.quota.Release()
 	cut := x.ending()
 	if x.reqBody != nil {
 		drain := drainTime

@@ -30,6 +30,7 @@ import (
 	"fwdproxy/internal/fault"
 	"fwdproxy/internal/header"
 	"fwdproxy/internal/hop"
+	"fwdproxy/internal/quota"
 	"fwdproxy/internal/target"
 	"fwdproxy/tunnel"
 )
@@ -49,6 +50,7 @@ type Door struct {
 	Unresolved bool
 	Auth       *auth.Checker           // tells who asks; nil where nobody can say it
 	Tunnels    *Tunnels                // shared by all doors
+	Quotas     *quota.Table            // likewise
 	Tunnel     tunnel.Config           // what CONNECT may do; its times hold for WebSockets too
 	Candidate  *Candidate              // asked beside the rules, and decides nothing; nil where there is none
 	Intercept  *Interception           // how TLS is intercepted; nil where no rule does that
@@ -75,6 +77,7 @@ type Exchange struct {
 	resBody *responseBody
 	verdict atomic.Pointer[acl.Verdict]    // the latest; a fetch in the background may still ask
 	asked   atomic.Pointer[netip.AddrPort] // the address it is about, noted for the candidate alone
+	quota   *quota.Hold                    // what it takes of the policy's limits; nil for nothing
 	panic   bool                           // the handling panicked
 }
 
@@ -155,17 +158,21 @@ func (x *Exchange) Check() error {
 func unknownExpectation(s string) bool { return !strings.EqualFold(s, "100-continue") }
 
 // Decide asks the policy whether the client may reach the target. It returns
-// nil when it may as far as the name tells; what depends on the address is
-// decided for each address before it is used.
+// nil when it may as far as the name tells and the limits leave something;
+// what depends on the address is decided for each address before it is used.
 func (x *Exchange) Decide(t target.Target) error {
 	x.target = t
 	if err := x.identify(); err != nil {
 		return err
 	}
-	j := x.door.Judge(x.question(t))
+	q := x.question(t)
+	j := x.door.Judge(q)
 	x.verdict.Store(&j.Verdict)
 	if j.Err != nil {
 		return j.Err
+	}
+	if err := x.takeQuota(q); err != nil {
+		return err
 	}
 	x.permit(j)
 	return nil

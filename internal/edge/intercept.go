@@ -154,6 +154,9 @@ func (x *Exchange) serveInside(i *Interception, w *tlsWire, in *Inside) {
 		x.rec.BytesIn, x.rec.BytesOut = w.in.Load(), w.out.Load()
 	}()
 	x.looks = true
+	// Each request inside takes what it takes.
+	x.quota.Release()
+	x.quota = nil
 	open, cut := context.WithCancelCause(x.door.Tunnels.Context())
 	defer cut(nil)
 	defer x.door.Tunnels.enter(x, cut)()

@@ -125,9 +125,10 @@ func (x *Exchange) pump(client, server tunnel.Side) {
 	defer x.door.Tunnels.enter(x, cut)()
 	ctx, cancel := context.WithTimeoutCause(open, x.door.Tunnel.Lifetime.D(), errLifetime)
 	defer cancel()
-	res := tunnel.Relay(ctx, client, server, x.door.Tunnel.IdleTimeout.D())
+	res := tunnel.Relay(ctx, client, server, x.door.Tunnel.IdleTimeout.D(), x.tunnelPace())
 	x.rec.BytesIn, x.rec.BytesOut = res.Up, res.Down
 	if res.Err != nil {
+		x.noteSpent(res.Err)
 		x.noteCut(res.Err)
 	}
 }

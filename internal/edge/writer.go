@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"cmp"
 	"io"
 	"net"
 	"net/http"
@@ -22,7 +23,8 @@ type Writer struct {
 	last    bool          // no other request may follow on the connection
 	status  int           // 0 until the final head is written
 	bytes   int64
-	err     error // the first failed write
+	err     error             // the first failed write
+	pass    func(n int) error // counts and slows bytes that go out; nil: nobody does
 }
 
 func newWriter(w http.ResponseWriter, name string, timeout time.Duration) *Writer {
@@ -63,6 +65,11 @@ func (w *Writer) Write(p []byte) (int, error) {
 	if w.status == 0 {
 		w.WriteHeader(http.StatusOK)
 	}
+	if w.pass != nil {
+		if err := w.pass(len(p)); err != nil {
+			return 0, cmp.Or(w.err, err)
+		}
+	}
 	w.extend()
 	n, err := w.ResponseWriter.Write(p)
 	w.bytes += int64(n)
@@ -84,7 +91,7 @@ func (w *Writer) ReadFrom(src io.Reader) (int64, error) {
 		_, ok = piece.R.(*os.File)
 	}
 	to, can := w.ResponseWriter.(io.ReaderFrom)
-	if !ok || !can {
+	if !ok || !can || w.pass != nil {
 		return copyPieces(w, src)
 	}
 	if w.status == 0 {

@@ -135,3 +135,57 @@ func port(s string) (uint16, error) {
 	}
 	return uint16(n), nil
 }
+
+// Rate is an amount in a time, written as in "100/s", "10MiB/s" or "1GiB/d".
+// Its zero value is none.
+type Rate struct {
+	Amount Size
+	Period time.Duration
+}
+
+var periods = []struct {
+	name string
+	d    time.Duration
+}{{"s", time.Second}, {"min", time.Minute}, {"h", time.Hour}, {"d", 24 * time.Hour}}
+
+// UnmarshalText reads an amount above zero, "/" and "s", "min", "h" or "d".
+func (r *Rate) UnmarshalText(text []byte) error {
+	amount, period, _ := strings.Cut(string(text), "/")
+	for _, p := range periods {
+		if p.name != period {
+			continue
+		}
+		var v Size
+		if err := v.UnmarshalText([]byte(amount)); err != nil || v <= 0 {
+			break
+		}
+		*r = Rate{v, p.d}
+		return nil
+	}
+	return fmt.Errorf("%q is not a rate; write for example \"100/s\", \"600/min\", \"10MiB/s\", \"50GiB/h\" or \"1TiB/d\"", text)
+}
+
+// MarshalText writes what UnmarshalText reads, "" for none.
+func (r Rate) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+func (r Rate) String() string {
+	for _, p := range periods {
+		if p.d != r.Period {
+			continue
+		}
+		amount := r.Amount.String()
+		if !strings.HasSuffix(amount, "iB") {
+			amount = strconv.FormatInt(int64(r.Amount), 10) // of requests, or odd
+		}
+		return amount + "/" + p.name
+	}
+	return ""
+}
+
+// PerSecond returns the amount for one second.
+func (r Rate) PerSecond() float64 {
+	if r.Period == 0 {
+		return 0
+	}
+	return float64(r.Amount) / r.Period.Seconds()
+}
