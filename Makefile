@@ -10,6 +10,9 @@ FUZZTIME ?= 60s
 # to the test, as in ARGS="-conform.runs=reverse -conform.bin=bin/fwdproxy".
 ARGS ?=
 
+# The core of the load in `make bench`, not the one that is measured, which is 0.
+LOAD_CORE ?= 1
+
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 # Stamping fails where git distrusts the owner of the tree; the version above is enough.
 export GOFLAGS := $(filter-out -buildvcs%,$(GOFLAGS)) -buildvcs=false
@@ -52,6 +55,7 @@ modules: ## fail where go.mod or go.sum is not tidy
 vet: ## run go vet
 	$(GO) vet ./...
 	$(GO) vet -tags soak,benchlists ./cmd/fwdproxy
+	cd tools && $(GO) vet ./bench
 
 .PHONY: lint
 lint: ## run staticcheck, errcheck and go fix's modernizers, at the versions of tools/go.mod
@@ -68,7 +72,13 @@ fuzz: ## fuzz every target for FUZZTIME (60s)
 	@sh tools/fuzz.sh $(FUZZTIME)
 
 .PHONY: bench
-bench: ## run the benchmarks
+bench: build ## compare with Squid, Traffic Server, nginx, Varnish and HAProxy on one core; ARGS="-rows hit1k,miss -rounds 3"
+	@sh tools/deps.sh squid trafficserver nginx varnish haproxy wrk
+	cd tools && $(GO) build -o ../bin/bench ./bench
+	taskset -c $(LOAD_CORE) bin/bench -load-core $(LOAD_CORE) -out docs/performance.md $(ARGS)
+
+.PHONY: bench-go
+bench-go: ## run the benchmarks of the packages
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 # Domains in the list of `make bench-lists`.

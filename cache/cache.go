@@ -14,6 +14,7 @@ import (
 // fetches under way.
 type Cache struct {
 	store   store.Store
+	changes generations
 	tiers   *store.Tiered // the store, if it has a disk; else nil
 	purges  *purges
 	filling atomic.Int64 // bytes held by fills, over all flights
@@ -43,7 +44,8 @@ func Open(s store.Store, j *store.Journal) (c *Cache, damage, err error) {
 }
 
 func newCache(s store.Store, p *purges) *Cache {
-	c := &Cache{store: s, purges: p}
+	c := &Cache{purges: p}
+	c.store = watched{s, &c.changes}
 	c.tiers, _ = s.(*store.Tiered)
 	c.varies.Store(p.journal != nil) // the store may have some of an earlier process
 	for i := range c.books {

@@ -252,7 +252,10 @@ func (c *Cache) place(f *flight, m *mark, names []string, put func(store.Key) Re
 		c.store.Delete(oldest)
 	}
 
-	if refusal := put(key); refusal != "" {
+	// What is the latest for the URI changes only now.
+	refusal := put(key)
+	c.changes.of(f.key).Add(1)
+	if refusal != "" {
 		return refusal
 	}
 

@@ -18,6 +18,7 @@ func (c *Cache) put(k store.Key, head []byte, body content) error {
 	if body.spool == nil {
 		return c.store.Put(k, head, body.segs)
 	}
+	defer c.changes.of(k).Add(1)
 	return c.tiers.Commit(body.spool, k, head)
 }
 

@@ -115,8 +115,12 @@ func (c *Conn) Close() error {
 	c.mu.Lock()
 	first := !c.closed
 	c.closed = true
+	answering := c.answering
 	c.wake()
 	c.mu.Unlock()
+	if answering {
+		return nil
+	}
 	if first && c.broken.Load() {
 		go func() {
 			c.linger()

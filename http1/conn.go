@@ -48,7 +48,10 @@ type Conn struct {
 	deadline time.Time     // for reading, as net/http set it
 	moved    chan struct{} // closed when deadline moves; nil while nobody waits
 	closed   bool
-	broken   atomic.Bool // a request broke off in its body
+	// A request is being answered before net/http: who closes leaves it to whoever
+	// answers.
+	answering bool
+	broken    atomic.Bool // a request broke off in its body
 }
 
 // buffer holds a whole ordinary head.

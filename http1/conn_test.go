@@ -234,13 +234,13 @@ func TestAConnectionAtRestHoldsNoBuffer(t *testing.T) {
 func TestWhoAnswersBeforeNetHTTPIsAskedInOrder(t *testing.T) {
 	var asked atomic.Int32
 	s := serve(t, echo, func(_ *stand, f *Server) {
-		f.Answer = func(w net.Conn, h Head) bool {
+		f.Answer = func(w net.Conn, h Head) (bool, error) {
 			asked.Add(1)
 			if string(h.Target) != "/hit" || string(h.Host) != "a" || h.Minor != 1 || string(h.Method) != "GET" {
-				return false
+				return false, nil
 			}
-			io.WriteString(w, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n[hit]")
-			return true
+			_, err := io.WriteString(w, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n[hit]")
+			return true, err
 		}
 	})
 	got := proxytest.Talk(t, s.addr, "GET /hit HTTP/1.1\r\nHost: a\r\n\r\nGET /miss HTTP/1.1\r\nHost: a\r\n\r\nGET /hit HTTP/1.1\r\nHost: a\r\n\r\n"+

@@ -3,6 +3,7 @@ package http1
 import (
 	"errors"
 	"io"
+	"net"
 	"os"
 	"time"
 
@@ -24,9 +25,15 @@ func (c *Conn) nextHead(p []byte) error {
 		}
 		c.requests++
 		c.last = l.RequestsPerConnection > 0 && c.requests >= l.RequestsPerConnection
-		if c.s.Answer != nil && !c.last && c.answered(n) {
-			c.consume(n)
-			continue
+		if c.s.Answer != nil && !c.last {
+			done, err := c.answered(n)
+			if err != nil {
+				return err
+			}
+			if done {
+				c.consume(n)
+				continue
+			}
 		}
 		c.phase, c.give = inHead, n
 		if c.last {
@@ -36,15 +43,34 @@ func (c *Conn) nextHead(p []byte) error {
 	}
 }
 
-// answered offers a request without a body to whoever may answer it here.
-func (c *Conn) answered(n int) bool {
+// answered offers a request without a body to whoever may answer it here. A
+// Close meanwhile, as net/http closes what it takes for idle, waits for the end.
+func (c *Conn) answered(n int) (done bool, err error) {
 	h := &c.head
 	if h.coding > 0 || h.length > 0 {
-		return false
+		return false, nil
 	}
 	b := c.buf[c.r : c.r+n]
 	head := Head{Raw: b, Method: h.method.of(b), Target: h.target.of(b), Host: h.host.of(b), Minor: h.minor}
-	return (string(head.Method) == "GET" || string(head.Method) == "HEAD") && c.s.Answer(c.Conn, head)
+	if string(head.Method) != "GET" && string(head.Method) != "HEAD" {
+		return false, nil
+	}
+	c.mu.Lock()
+	closed := c.closed
+	c.answering = !closed
+	c.mu.Unlock()
+	if closed {
+		return false, net.ErrClosed
+	}
+	done, err = c.s.Answer(c.Conn, head)
+	c.mu.Lock()
+	c.answering, closed = false, c.closed
+	c.mu.Unlock()
+	if closed {
+		c.Conn.Close()
+		return done, net.ErrClosed
+	}
+	return done, err
 }
 
 // readHead returns the length of the head that the buffer begins with.

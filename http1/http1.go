@@ -26,8 +26,9 @@ type Server struct {
 	Refuse func(edge.Refused) []byte
 	// Answer, unless nil, is offered each GET and HEAD without a body before
 	// net/http sees it. It may answer: then it writes one whole response to w and
-	// returns true. head is valid until it returns.
-	Answer func(w net.Conn, head Head) bool
+	// returns true; on an error, where that may be cut short, the connection ends.
+	// head is valid until it returns.
+	Answer func(w net.Conn, head Head) (bool, error)
 }
 
 // Wrap returns the connection as net/http shall get it. A TLS connection must

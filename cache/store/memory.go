@@ -114,6 +114,13 @@ func (m *Memory) Get(k Key) (Object, bool) {
 	return o, ok
 }
 
+// Used counts an object as read that was served without Get.
+func (m *Memory) Used(k Key) {
+	if m.q != nil {
+		m.q.uses.use(m.q.hash(k))
+	}
+}
+
 // object reads an entry.
 func (m *Memory) object(k Key, e []byte) (Object, bool) {
 	if len(e) < entryPrefix {

@@ -36,6 +36,9 @@ func (t *Tiered) Get(k Key) (Object, bool) {
 	return o, ok
 }
 
+// Used counts an object as read that was served without Get.
+func (t *Tiered) Used(k Key) { t.memory.Used(k) }
+
 // promote puts into memory what Get has read of an object anyway.
 func (t *Tiered) promote(k Key, o Object) {
 	body, ok := o.Body.(inlineBody)

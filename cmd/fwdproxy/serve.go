@@ -92,6 +92,7 @@ type server struct {
 	doors     *doors
 	admin     *http.Server // nil when off
 	adminAddr netip.AddrPort
+	hot       *edge.HotSet
 	registry  *prometheus.Registry
 	tiers     *tiers
 	failed    chan error
@@ -108,6 +109,10 @@ func serve(mode string, p, shadow *policy.Policy, stdout, stderr io.Writer) erro
 	s.announce(stderr)
 	return s.run()
 }
+
+// hotShare is the part of cache.memory that copies of what is asked for all the
+// time may take on top of it.
+const hotShare = 16
 
 // start sets everything up and listens; nothing is left behind on an error.
 func start(mode string, p, shadow *policy.Policy, stdout, stderr io.Writer) (*server, error) {
@@ -136,6 +141,7 @@ func start(mode string, p, shadow *policy.Policy, stdout, stderr io.Writer) (*se
 			metrics: accesslog.NewMetrics(registry),
 			log:     logger,
 		},
+		hot:      edge.NewHotSet(int64(c.Cache.Memory) / hotShare),
 		registry: registry,
 		tiers:    stored,
 		failed:   make(chan error, 8),
@@ -196,6 +202,9 @@ func (s *server) framing() *http1.Server {
 	return &http1.Server{
 		Limits: func() *edge.Limits { return &s.current.Load().door.Limits },
 		Refuse: func(q edge.Refused) []byte { return s.current.Load().door.Refuse(q) },
+		Answer: func(w net.Conn, head http1.Head) (bool, error) {
+			return s.hot.Answer(s.current.Load().door, w, head.Raw)
+		},
 	}
 }
 

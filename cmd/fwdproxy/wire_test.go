@@ -19,6 +19,7 @@ import (
 // wire is the whole proxy, as the binary sets it up, before an origin that
 // remembers every byte.
 type wire struct {
+	server *server
 	addr   string
 	expand func(string) string
 	origin *byteOrigin
@@ -146,6 +147,7 @@ header_count = 40
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.front.Close(); s.access.Close() })
+	w.server = s
 	w.addr = s.doors.addrs()[0].String()
 	r := strings.NewReplacer("{B}", "http://"+origin, "{H}", origin)
 	if mode == modeReverse {

@@ -9,8 +9,9 @@ package edge
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
-	"fmt"
 	"maps"
 	"math/rand/v2"
 	"net/http"
@@ -123,7 +124,13 @@ func clientPort(r *http.Request) uint16 {
 	return a.Port()
 }
 
-func requestID() string { return fmt.Sprintf("%016x", rand.Uint64()) }
+func requestID() string { return string(appendID(nil)) }
+
+func appendID(b []byte) []byte {
+	var random [8]byte
+	binary.BigEndian.PutUint64(random[:], rand.Uint64())
+	return hex.AppendEncode(b, random[:])
+}
 
 // Writer returns the client's side of the exchange.
 func (x *Exchange) Writer() *Writer { return x.w }
