@@ -171,6 +171,9 @@ func (e *Engine) ExplainLimits(r Request) (out []LimitStep) {
 	return out
 }
 
+// Limited reports whether there is any limit.
+func (e *Engine) Limited() bool { return len(e.limits) > 0 }
+
 // Limits returns those that hold for a request that is allowed, in the order of
 // the policy.
 func (e *Engine) Limits(r Request) (out []quota.Spec) {

@@ -212,6 +212,16 @@ func TestWhatIsPurgedStaleOrForbiddenIsNotAnsweredFromACopy(t *testing.T) {
 	}
 }
 
+func TestWhatComesFromACopyDoesNotEvadeALimit(t *testing.T) {
+	origin := newByteOrigin(t, hotOrigin(time.Now().UTC().Format(http.TimeFormat)))
+	w := startWireBefore(t, modeForward, origin.addr, "\n[[acl.limit]]\nname = \"few\"\nrequests = \"5/d\"\n")
+	n := w.counted()
+	replies := proxytest.Talk(t, w.addr, w.expand(strings.Repeat("GET {B}/a HTTP/1.1\r\nHost: {H}\r\n\r\n", 8)+"GET {B}/a HTTP/1.1\r\nHost: {H}\r\nConnection: close\r\n\r\n"))
+	if got := strings.Count(replies, "HTTP/1.1 200"); got != 5 || n.Load() != 0 {
+		t.Errorf("%d were answered, %d from a copy", got, n.Load())
+	}
+}
+
 // replay is a client that sends the same request whenever it is read.
 type replay struct {
 	net.Conn

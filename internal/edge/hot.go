@@ -46,7 +46,7 @@ func (d *Door) newHot(head []byte, client, listen netip.AddrPort, now time.Time)
 	stored, ok := d.Cached.(interface {
 		Hot(*http.Request, time.Time) *cache.Hot
 	})
-	if !ok || d.Mode == modeReverse || d.Auth != nil || d.Candidate != nil {
+	if !ok || d.Mode == modeReverse || d.Auth != nil || d.Candidate != nil || d.ACL.Limited() {
 		return nil
 	}
 	r, err := http.ReadRequest(bufio.NewReaderSize(bytes.NewReader(head), len(head)))
