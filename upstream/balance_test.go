@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -52,14 +53,14 @@ func anyone(int) *asking { return &asking{} }
 func TestPeersTakeTurnsByTheirWeights(t *testing.T) {
 	now := time.Now()
 	p := poolOf(t, PoolConfig{Peers: weighted(5, 1, 1)})
-	order := ""
+	var order strings.Builder
 	for range 14 {
 		peer, _ := p.next(&asking{}, now)
-		order += peer.name[:1]
+		order.WriteString(peer.name[:1])
 		peer.leave()
 	}
-	if order != "aabacaaaabacaa" {
-		t.Errorf("%s: not spread as evenly as may be", order)
+	if order.String() != "aabacaaaabacaa" {
+		t.Errorf("%s: not spread as evenly as may be", order.String())
 	}
 }
 

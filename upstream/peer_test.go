@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -75,13 +76,13 @@ func TestTheBestTierIsAsked(t *testing.T) {
 	p := poolOf(t, PoolConfig{Peers: []PeerConfig{{Address: "a:1"}, {Address: "b:1"}, {Address: "s:1", Backup: true}}})
 	ask := func() string {
 		got := shares(p, 200, now, anyone)
-		s := ""
+		var s strings.Builder
 		for _, peer := range p.peers {
 			if got[peer.name] > 0 {
-				s += peer.name[:1]
+				s.WriteString(peer.name[:1])
 			}
 		}
-		return s
+		return s.String()
 	}
 	for _, step := range []struct {
 		what string
