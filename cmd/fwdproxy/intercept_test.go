@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -33,7 +34,9 @@ type inside struct {
 	log   *syncBuffer
 	roots *x509.CertPool
 	asked atomic.Int32 // requests that the origin got
-	seen  chan *http.Request
+
+	origins *x509.CertPool // who vouches for the origin
+	seen    chan *http.Request
 }
 
 // startInside runs it under the rules, which stand behind one that intercepts
@@ -64,6 +67,7 @@ func startInside(t testing.TB, rules, more string, keys ...string) *inside {
 	}
 	t.Cleanup(stop)
 	_, in.port, _ = net.SplitHostPort(origin)
+	in.origins = ca.Pool
 	in.begin(t, ca, rules, more, keys...)
 	return in
 }
@@ -508,5 +512,70 @@ func TestADrainEndsTunnelsThatRest(t *testing.T) {
 	in.shutdown(make(chan os.Signal))
 	if took := time.Since(begun); took > 10*time.Second {
 		t.Errorf("it took %v", took)
+	}
+}
+
+func TestAReloadCutsATunnelThatIsToBeInterceptedAndIsNotOrTheOtherWayRound(t *testing.T) {
+	in := startInside(t, allowAll, "")
+	file := in.current.Load().policy.File
+	reload := func(old, new string) {
+		t.Helper()
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, bytes.Replace(text, []byte(old), []byte(new), 1), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := in.reloadNow(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	answers := func(c net.Conn) error {
+		if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: secure.test:"+in.port+"\r\n\r\n"); err != nil {
+			return err
+		}
+		res, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err == nil {
+			_, err = io.Copy(io.Discard, res.Body)
+		}
+		return err
+	}
+	open := func() *tls.Conn {
+		t.Helper()
+		c, err := in.enter(t, "secure.test", "secure.test")
+		if err == nil {
+			err = answers(c)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+
+	c := open()
+	reload(`name = "all"`, `name = "everything"`)
+	if err := answers(c); err != nil {
+		t.Errorf("a reload that says nothing of it cut the tunnel: %v", err)
+	}
+	// A word may pass before the connections are closed.
+	stays := func(c net.Conn) bool {
+		for range 500 {
+			if answers(c) != nil {
+				return false
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		return true
+	}
+	reload(`action = "intercept"`, `action = "tunnel"`)
+	if stays(c) {
+		t.Error("a tunnel that nobody may look into any more is still intercepted")
+	}
+	in.roots = in.origins // whose certificate comes through now
+	c = open()
+	reload(`action = "tunnel"`, `action = "intercept"`)
+	if stays(c) {
+		t.Error("a tunnel that is to be intercepted goes on as it was")
 	}
 }
