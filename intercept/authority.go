@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"fwdproxy/internal/pair"
 	"fwdproxy/internal/problem"
 )
 
@@ -79,7 +80,7 @@ func loadCert(p *problem.List, path string, now time.Time) (chain []*x509.Certif
 		p.Add(key, "make it readable for fwdproxy", "%v", err)
 		return nil
 	}
-	chain, err = parseCerts(text)
+	chain, err = pair.Certificates(text)
 	switch {
 	case err != nil:
 		p.Add(key, "write the certificate in PEM form", "%s: %v", path, err)
@@ -93,27 +94,6 @@ func loadCert(p *problem.List, path string, now time.Time) (chain []*x509.Certif
 		p.Add(key, "set the clock right, or make another with: fwdproxy ca init", "the certificate in %s is not valid before %s", path, chain[0].NotBefore.Format(time.DateOnly))
 	}
 	return chain
-}
-
-func parseCerts(text []byte) (chain []*x509.Certificate, err error) {
-	for {
-		var block *pem.Block
-		if block, text = pem.Decode(text); block == nil {
-			break
-		}
-		if block.Type != "CERTIFICATE" {
-			continue
-		}
-		c, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, err
-		}
-		chain = append(chain, c)
-	}
-	if len(chain) == 0 {
-		return nil, errors.New("there is no certificate in it")
-	}
-	return chain, nil
 }
 
 func loadKey(p *problem.List, path string) crypto.Signer {
@@ -211,7 +191,7 @@ func ReadCertificate(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	chain, err := parseCerts(text)
+	chain, err := pair.Certificates(text)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}

@@ -20,10 +20,10 @@ const Other = "other"
 type Rejected struct {
 	mu    sync.Mutex
 	hosts map[string]*RejectedHost
-	pairs map[pair]time.Time // when that client rejected that host's last
+	pairs map[refused]time.Time // when that client rejected that host's last
 }
 
-type pair struct {
+type refused struct {
 	client netip.Addr
 	host   string
 }
@@ -42,7 +42,7 @@ func (r *Rejected) Note(client netip.Addr, host, reason string, now time.Time) (
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.hosts == nil {
-		r.hosts, r.pairs = map[string]*RejectedHost{}, map[pair]time.Time{}
+		r.hosts, r.pairs = map[string]*RejectedHost{}, map[refused]time.Time{}
 	}
 	name := host
 	if r.hosts[name] == nil && len(r.hosts) >= maxRejected {
@@ -61,7 +61,7 @@ func (r *Rejected) Note(client netip.Addr, host, reason string, now time.Time) (
 	if len(r.pairs) >= maxRejected {
 		r.forget(now)
 	}
-	r.pairs[pair{client, host}] = now
+	r.pairs[refused{client, host}] = now
 	return first
 }
 
@@ -87,7 +87,7 @@ func (r *Rejected) Passes(client netip.Addr, host string, while time.Duration, n
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	t, ok := r.pairs[pair{client, host}]
+	t, ok := r.pairs[refused{client, host}]
 	return ok && now.Sub(t) < while
 }
 

@@ -46,7 +46,7 @@ func (f Files) Load(key string, read Read, now time.Time) (cert tls.Certificate,
 	if len(problems) > 0 {
 		return cert, problems, nil
 	}
-	if _, err := certificates(chain); err != nil {
+	if _, err := Certificates(chain); err != nil {
 		problems.Add(key+".cert", "write the certificate in PEM, then those that signed it, as in -----BEGIN CERTIFICATE-----", "%s: %v", f.Cert, err)
 		return cert, problems, nil
 	}
@@ -72,7 +72,7 @@ func Pool(key, path string, read Read) (*x509.CertPool, problem.List) {
 		problems.Add(key, "make it readable for fwdproxy", "%v", err)
 		return nil, problems
 	}
-	all, err := certificates(content)
+	all, err := Certificates(content)
 	if err != nil {
 		problems.Add(key, "write the certificates in PEM, as in -----BEGIN CERTIFICATE-----", "%s: %v", path, err)
 		return nil, problems
@@ -84,8 +84,8 @@ func Pool(key, path string, read Read) (*x509.CertPool, problem.List) {
 	return pool, nil
 }
 
-// certificates reads every certificate of a PEM text, and finds none an error.
-func certificates(text []byte) (all []*x509.Certificate, err error) {
+// Certificates reads every certificate of a PEM text, and finds none an error.
+func Certificates(text []byte) (all []*x509.Certificate, err error) {
 	for {
 		var block *pem.Block
 		if block, text = pem.Decode(text); block == nil {
