@@ -3,7 +3,7 @@
 SHELL := /bin/sh
 
 # Debian packages that the tests call (gcc and libc6-dev: the race detector).
-TEST_PACKAGES := curl git gcc libc6-dev
+TEST_PACKAGES := curl git openssl gcc libc6-dev
 # Seconds, minutes or executions (as 5000x) for each fuzz target.
 FUZZTIME ?= 60s
 # What `make run` passes on, as in ARGS="--policy policy.toml", and `make conform`
