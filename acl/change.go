@@ -73,8 +73,7 @@ const (
 	hintStored     = "the client's own cache goes by it"
 )
 
-// refused returns why neither side's field of that canonical name can be
-// modified; "" where it can.
+// refused returns why neither side's field of that plain name can be modified; "" where it can.
 func refused(name string) string {
 	switch {
 	case header.IsHopByHop(name), strings.HasPrefix(name, "Proxy-"), strings.HasPrefix(name, "Sec-Websocket-"), name == "Expect":
@@ -88,7 +87,7 @@ func refused(name string) string {
 }
 
 func refusedRequest(c change) string {
-	name := c.name
+	name := plainName(c.name)
 	switch why := refused(name); {
 	case why != "":
 		return why
@@ -105,10 +104,10 @@ func refusedRequest(c change) string {
 }
 
 func refusedResponse(c change) string {
-	if why := refused(c.name); why != "" {
+	if why := refused(plainName(c.name)); why != "" {
 		return why
 	}
-	switch c.name {
+	switch plainName(c.name) {
 	case "Date", "Age", "Vary", "Etag", "Last-Modified", "Accept-Ranges":
 		return hintStored
 	}
@@ -122,11 +121,19 @@ func refusedSet(name string) string {
 		return hintCredential
 	case name == "Accept-Encoding":
 		return hintSelective
-	case strings.HasPrefix(name, "X-Forwarded"), name == "Forwarded", name == "X-Real-Ip":
+	case strings.HasPrefix(name, "X-Forwarded"), saidInReverse[name]:
 		return hintProxy
 	}
 	return ""
 }
+
+// saidInReverse are fields that sites let nobody but the proxy say.
+var saidInReverse = map[string]bool{"Forwarded": true, "X-Real-Ip": true, "X-Original-Url": true, "X-Original-Host": true,
+	"X-Rewrite-Url": true, "X-Url-Scheme": true, "Front-End-Https": true}
+
+// plainName is the canonical name of the field that servers may take name for
+// that cannot tell "_" from "-" in one.
+func plainName(name string) string { return canonical(strings.ReplaceAll(name, "_", "-")) }
 
 // sameField compares names as servers do that cannot tell "_" from "-" in one,
 // as by CGI's rules.

@@ -1,6 +1,8 @@
 package acl
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"strings"
 	"testing"
@@ -154,12 +156,36 @@ func TestWhatIsWrongWithATableThatModifiesIsSaidAllAtOnce(t *testing.T) {
 		{BypassCache: true},
 		{Name: "a", Methods: []string{"GET", "CONNECT"}, Schemes: []string{"tunnel"}, MaxResponse: -1},
 		{Name: "a", SetRequest: set("Host", "connection", "Transfer-Encoding", "Content-Length", "proxy-authorization", "Authorization", "Cookie",
-			"Range", "If-None-Match", "X-Forwarded-For", "Via", "Fwdproxy-Site", "Sec-WebSocket-Key", "bad name", "")},
-		{Name: "b", RemoveRequest: []string{"Host", "TE", "content-type", "If-Match", "Expect", "X-A", "x_a"}, SetRequest: set("X-A", "Accept-Encoding")},
+			"Range", "If-None-Match", "X-Forwarded-For", "x_original_url", "Via", "Fwdproxy-Site", "Sec-WebSocket-Key", "bad name", "")},
+		{Name: "b", RemoveRequest: []string{"Host", "TE", "content-type", "If-Match", "Expect", "X-A", "x_a", "Content_Length", "transfer_encoding"}, SetRequest: set("X-A", "Accept-Encoding")},
 		{Name: "c", SetResponse: map[string]string{"X-A": "a\r\nSet-Cookie: evil=1", "X-B": "", "X-C": " c", "X-D": "\x00", "x-e": "1", "X-E": "2"},
-			RemoveResponse: []string{"Vary", "Content-Encoding", "ETag", "Trailer", "Age", "Cache-Status"}},
+			RemoveResponse: []string{"Vary", "Content-Encoding", "ETag", "Trailer", "Age", "Cache-Status", "content_length"}},
 		{Name: "d", To: []string{"list:none"}, Path: "(", BypassCache: true},
 	}}.Validate()))
+}
+
+func TestTablesAreExplainedAsTheyAreEnforced(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	applied := 0
+	for range 300 {
+		c := randomConfig(r)
+		for i, u := range c.Rules {
+			if len(u.Methods)+len(u.Schemes) > 0 {
+				continue // which may be those of tunnels
+			}
+			c.Modify = append(c.Modify, ModifyConfig{Name: fmt.Sprint(i), BypassCache: true, From: u.From, NotFrom: u.NotFrom, To: u.To, NotTo: u.NotTo,
+				Ports: u.Ports, Path: u.Path, Query: u.Query, Header: u.Header, UserAgent: u.UserAgent, When: u.When, Listen: u.Listen})
+		}
+		e := compile(t, c, nil)
+		for range 30 {
+			if applying(t, e, randomRequest(r)) != "" {
+				applied++
+			}
+		}
+	}
+	if applied == 0 {
+		t.Error("no table ever applied")
+	}
 }
 
 func TestAReloadTellsOfTablesThatModify(t *testing.T) {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
 	"strings"
 	"testing"
 
@@ -30,6 +32,9 @@ func TestFieldsOfRequestAndResponseAreModified(t *testing.T) {
 	var told hop.Hop
 	s := modifying(t, roundTrip(func(r *http.Request) (*http.Response, error) {
 		sent = r.Header
+		if err := httptrace.ContextClientTrace(r.Context()).Got1xxResponse(103, textproto.MIMEHeader{"Link": {"</a>"}, "Alt-Svc": {"early"}}); err != nil {
+			t.Error(err)
+		}
 		h := hop.From(r.Context())
 		told.Apart, told.Bypass, told.MaxStored = h.Apart, h.Bypass, h.MaxStored
 		res := &http.Response{StatusCode: 200, Header: http.Header{"Alt-Svc": {"h3"}, "X-Frame": {"a", "b"}}, ContentLength: -1, Request: r,
@@ -39,6 +44,10 @@ func TestFieldsOfRequestAndResponseAreModified(t *testing.T) {
 		SetResponse: map[string]string{"X-Frame": "c"}, RemoveResponse: []string{"Alt-Svc"}, BypassCache: true, MaxResponse: 100})
 	// Connection cannot nominate away what a table sets (RFC 9110, Section 7.6.1).
 	got := s.talk(t, fmt.Sprintf(getOnce, "Connection: X-Tenant\r\nX-Tenant: mine\r\nX-Client-Data: secret\r\nX_client_data: secret\r\nRange: bytes=0-1,4-5\r\n"))
+	early, got, _ := strings.Cut(got, "\r\n\r\n")
+	if early != "HTTP/1.1 103 Early Hints\r\nLink: </a>" {
+		t.Errorf("before came %s", early)
+	}
 	if status(got) != "200" || strings.Contains(got, "Alt-Svc") || !strings.Contains(got, "\r\nX-Frame: c\r\n") || !strings.Contains(got, "X-Sum: 1") {
 		t.Errorf("got %s", got)
 	}
