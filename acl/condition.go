@@ -306,7 +306,7 @@ func (c *condition) testTo(r *Request) (truth, string) {
 		unsure = unsure || d.missing
 		waits = waits || d.addresses.len() > 0
 	}
-	if waits && !r.Addr.IsValid() {
+	if waits && !r.Addr.IsValid() && !r.byName {
 		return unknown, ""
 	}
 	if unsure {

@@ -34,6 +34,11 @@ type Config struct {
 	Rules []RuleConfig `toml:"rule"`
 	// Limits bound what is allowed. All whose conditions hold apply together.
 	Limits []LimitConfig `toml:"limit"`
+	// Modify changes what is allowed: fields of the request and of the response, the
+	// use of the cache, the size of the answer. All whose conditions hold apply, in
+	// order, each to what the one before it left; of two that set a field the later
+	// counts.
+	Modify []ModifyConfig `toml:"modify"`
 }
 
 // ListConfig is one table [acl.lists.NAME]: all its entries together.

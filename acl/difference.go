@@ -7,7 +7,7 @@ import (
 )
 
 // Difference says, for people, what changes for requests when next takes the
-// place of e: rules added, removed, moved and changed, limits, and lists that have
+// place of e: rules added, removed, moved and changed, limits, modifiers, and lists that have
 // other sizes.
 func (e *Engine) Difference(next *Engine) []string {
 	var out []string
@@ -36,7 +36,8 @@ func (e *Engine) Difference(next *Engine) []string {
 	if e.fallback != next.fallback {
 		say("default %s, was %s", next.fallback, e.fallback)
 	}
-	out = append(out, e.limitDifference(next)...)
+	out = append(out, tableDifference("limit", e.limitTables(), next.limitTables())...)
+	out = append(out, tableDifference("modify", e.modifyTables(), next.modifyTables())...)
 	return append(out, e.listDifference(next)...)
 }
 
@@ -109,25 +110,42 @@ func (l ListInfo) size() string {
 	return fmt.Sprintf("%d domains, %d addresses and %d URLs", l.Domains, l.Addresses, l.URLs)
 }
 
-// limitDifference says which limits are added, removed and changed.
-func (e *Engine) limitDifference(next *Engine) (out []string) {
-	was := map[string]*limit{}
+// table is one that stands beside the rules.
+type table struct {
+	name   string
+	config any
+}
+
+func (e *Engine) limitTables() (out []table) {
 	for i := range e.limits {
-		was[e.limits[i].spec.Name] = &e.limits[i]
+		out = append(out, table{e.limits[i].spec.Name, e.limits[i].config})
 	}
-	for i := range next.limits {
-		l := &next.limits[i]
-		switch before := was[l.spec.Name]; {
-		case before == nil:
-			out = append(out, fmt.Sprintf("limit %q added", l.spec.Name))
-		case !reflect.DeepEqual(before.config, l.config):
-			out = append(out, fmt.Sprintf("limit %q changed", l.spec.Name))
+	return out
+}
+
+func (e *Engine) modifyTables() (out []table) {
+	for i := range e.modifiers {
+		out = append(out, table{e.modifiers[i].config.Name, e.modifiers[i].config})
+	}
+	return out
+}
+
+// tableDifference says which tables of a kind are added, removed and changed.
+func tableDifference(kind string, was, is []table) (out []string) {
+	named := func(tables []table, name string) int {
+		return slices.IndexFunc(tables, func(t table) bool { return t.name == name })
+	}
+	for _, t := range is {
+		switch i := named(was, t.name); {
+		case i < 0:
+			out = append(out, fmt.Sprintf("%s %q added", kind, t.name))
+		case !reflect.DeepEqual(was[i].config, t.config):
+			out = append(out, fmt.Sprintf("%s %q changed", kind, t.name))
 		}
-		delete(was, l.spec.Name)
 	}
-	for i := range e.limits {
-		if name := e.limits[i].spec.Name; was[name] != nil {
-			out = append(out, fmt.Sprintf("limit %q removed", name))
+	for _, t := range was {
+		if named(is, t.name) < 0 {
+			out = append(out, fmt.Sprintf("%s %q removed", kind, t.name))
 		}
 	}
 	return out

@@ -65,6 +65,8 @@ type Request struct {
 	User        string   // who asks; "" while nobody said
 	Groups      []string // of the user
 	MayIdentify bool     // a client that has not said who asks can be asked to
+
+	byName bool // an address that is not known is none, instead of one to wait for
 }
 
 // Tunnel is the scheme that rules know a CONNECT by.
@@ -136,6 +138,8 @@ type Engine struct {
 	rules        []rule
 	intercepts   bool // some rule does
 	limits       []limit
+	modifiers    []modifier
+	keyed        []string // request fields that some modifier sets
 	fallback     Action
 	allowPrivate bool
 	exceptions   addressSet

@@ -26,7 +26,7 @@ type Identified struct {
 	Name string
 }
 
-// Identities returns the identities that rules and limits name, in their order.
+// Identities returns the identities that rules, limits and modifiers name, in their order.
 func (c Config) Identities() []Identified {
 	var out []Identified
 	add := func(key string, texts []string) {
@@ -43,6 +43,10 @@ func (c Config) Identities() []Identified {
 	for i, l := range c.Limits {
 		add(index("acl.limit", i)+".from", l.From)
 		add(index("acl.limit", i)+".not_from", l.NotFrom)
+	}
+	for i, m := range c.Modify {
+		add(index("acl.modify", i)+".from", m.From)
+		add(index("acl.modify", i)+".not_from", m.NotFrom)
 	}
 	return out
 }

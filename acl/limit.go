@@ -84,7 +84,7 @@ func (k *compiler) limit(i int, c LimitConfig) limit {
 	default:
 		k.problems.Add(key+".per", `write "client", "user" or "all"`, "%s is not who can share a limit", quote(c.Per))
 	}
-	k.limitName(key, i, c.Name)
+	k.tableName("acl.limit", i, "the limit", c.Name, func(j int) string { return k.config.Limits[j].Name })
 	if c.Burst < 0 || c.Burst > 0 && c.Requests == (unit.Rate{}) {
 		k.problems.Add(key+".burst", `write a number above zero, beside requests = "100/s"`, "%d is not a number of requests at once", c.Burst)
 	}
@@ -111,16 +111,19 @@ func bucket(r unit.Rate) quota.Bucket {
 	return quota.Bucket{Rate: r.PerSecond(), Burst: int(r.Amount)}
 }
 
-func (k *compiler) limitName(key string, i int, name string) {
+// tableName holds the name of table i against the rules for names; what is
+// what it is for people, and other returns the name of one before it.
+func (k *compiler) tableName(table string, i int, what, name string, other func(int) string) {
+	key := index(table, i) + ".name"
 	switch {
 	case name == "":
-		k.problems.Add(key+".name", "write one that says to a client what it met", "the limit has no name")
+		k.problems.Add(key, "write one that says to a client what it met", "%s has no name", what)
 	case strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }):
-		k.problems.Add(key+".name", "", "the name %s has a control character in it", quote(name))
+		k.problems.Add(key, "", "the name %s has a control character in it", quote(name))
 	}
 	for j := range i {
-		if name != "" && k.config.Limits[j].Name == name {
-			k.problems.Add(key+".name", "give each limit a name of its own", "acl.limit[%d] is called %q as well", j, name)
+		if name != "" && other(j) == name {
+			k.problems.Add(key, "give each a name of its own", "%s[%d] is called %q as well", table, j, name)
 			return
 		}
 	}
@@ -158,15 +161,8 @@ func (e *Engine) ExplainLimits(r Request) (out []LimitStep) {
 	r.plain()
 	for i := range e.limits {
 		l := &e.limits[i]
-		s := LimitStep{Limit: l.spec.Name, Allows: l.allows, Outcome: "applies"}
-		switch t, why := l.when.match(&r); t {
-		case no:
-			s.Outcome = `does not apply: "` + why + `" does not hold`
-		case yes:
-		default:
-			s.Outcome = `applies: "` + why + `" cannot be told, and so it holds`
-		}
-		out = append(out, s)
+		t, why := l.when.match(&r)
+		out = append(out, LimitStep{Limit: l.spec.Name, Allows: l.allows, Outcome: outcomeOf(t, why)})
 	}
 	return out
 }

@@ -60,6 +60,15 @@ func (k *compiler) engine() *Engine {
 	for i, l := range k.config.Limits {
 		e.limits = append(e.limits, k.limit(i, l))
 	}
+	for i, c := range k.config.Modify {
+		m := k.modifier(i, c)
+		e.modifiers = append(e.modifiers, m)
+		for _, c := range m.request {
+			if c.set {
+				e.keyed = append(e.keyed, c.name)
+			}
+		}
+	}
 	e.warnings, e.downloads = k.warnings, k.downloads
 	return e
 }

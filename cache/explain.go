@@ -62,17 +62,19 @@ func (t *Transport) Explain(req *http.Request, now time.Time) Explanation {
 	case bypasses(req):
 		ex.Reason = "the request has a body, If-Match or If-Unmodified-Since"
 		return ex
+	case h.Bypass != "":
+		ex.Reason = h.Bypass + " bypasses the cache"
+		return ex
 	case view.bypass():
 		ex.Reason = "the rule bypasses the cache"
 		return ex
 	}
-	q := &query{req: req, view: view, dir: parseRequest(req.Header)}
+	q := &query{req: req, hop: h, view: view, dir: parseRequest(req.Header)}
 	q.setKey()
 	fd := t.lookup(q, now)
 	ex.Purged = fd.why()
 	ex.Vary, ex.CollapsePaused = fd.names, fd.alone
 	if fd.entry == nil {
-		q.hop = h
 		fd.entry = t.equivalent(q, now)
 	}
 	rec := recordOf(fd.entry)

@@ -21,7 +21,7 @@ import (
 func (t *Transport) newFlight(q *query, e *entry, validate bool) *flight {
 	f := &flight{
 		t: t, key: q.key, view: q.view, dir: q.dir, base: e, ask: validate && e.rec.hasValidator(),
-		hop: q.hop.Fork(), open: q.opens, tooFew: q.tooFew, limit: int64(t.cfg.MaxObject),
+		hop: q.hop.Fork(), open: q.opens, tooFew: q.tooFew, limit: q.maxStored(int64(t.cfg.MaxObject)),
 		mark:    t.cache.purges.begin(q.req.URL),
 		interim: make(chan interim), leaderGone: make(chan struct{}), ready: make(chan struct{}),
 		refs: 1, waiting: 1,

@@ -106,7 +106,7 @@ func (c *Cache) join(q *query, names []string, begin func() *flight) (f *flight,
 			if f.known {
 				by = f.names
 			}
-			if f.open && sameVariant(by, f.req.Header, q.req.Header) && !c.purges.judge(&f.mark, f.key, q.req.URL).purged() && f.enter() {
+			if f.open && f.answers(q, by) && !c.purges.judge(&f.mark, f.key, q.req.URL).purged() && f.enter() {
 				return f, false
 			}
 		}

@@ -118,7 +118,7 @@ func TestAClockThatStepsBackMakesWhatIsStoredStale(t *testing.T) {
 		b := newBench(t, always(200, "x", "Cache-Control: max-age=60", `ETag: "a"`))
 		b.get()
 		u := request(t.Context(), "GET", page).URL
-		e := b.c.lookup(KeyOf(u).hash(), u, http.Header{}, time.Now()).entry
+		e := b.c.lookup(KeyOf(u).hash(), u, "", http.Header{}, time.Now()).entry
 		if dec := decide(plainRequest, e.rec, true, time.Now().Add(-time.Hour)); dec.Action != Validate {
 			t.Errorf("an hour before it came: %v, %s", dec.Action, dec.Reason)
 		}

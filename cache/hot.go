@@ -67,7 +67,7 @@ const maxHot = store.SegmentSize
 // come of it, or a rule has a say.
 func (t *Transport) Hot(req *http.Request, now time.Time) *Hot {
 	q := &query{req: req, ctx: req.Context(), hop: hop.From(req.Context()), view: t.view(req.URL)}
-	if t.cfg.off() || q.view.rule != nil || bypasses(req) || hasConditions(req.Header) || len(req.Header["Range"]) > 0 {
+	if t.cfg.off() || q.hop == nil || q.hop.Bypass != "" || q.view.rule != nil || bypasses(req) || hasConditions(req.Header) || len(req.Header["Range"]) > 0 {
 		return nil
 	}
 	q.dir = parseRequest(req.Header)

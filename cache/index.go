@@ -139,9 +139,9 @@ func (c *Cache) primary(k store.Key) (*primary, bool) {
 	return decodePrimary(o.Head)
 }
 
-// lookup finds the stored response for a request for u with the fields h; of
-// several that match and were not purged the latest (RFC 9111, Section 4.1).
-func (c *Cache) lookup(k store.Key, u *url.URL, h http.Header, now time.Time) found {
+// lookup finds the stored response for a request for u with the fields h, kept
+// apart by that text; of several that match and were not purged the latest (RFC 9111, Section 4.1).
+func (c *Cache) lookup(k store.Key, u *url.URL, apart string, h http.Header, now time.Time) found {
 	p, ok := c.primary(k)
 	if !ok {
 		return found{}
@@ -154,7 +154,7 @@ func (c *Cache) lookup(k store.Key, u *url.URL, h http.Header, now time.Time) fo
 				f.names = append(f.names, name)
 			}
 		}
-		e := c.entry(variantKey(k, p.nonce, set, h))
+		e := c.entry(variantKey(k, p.nonce, set, apart, h))
 		if e == nil {
 			continue
 		}
@@ -241,7 +241,7 @@ func (c *Cache) place(f *flight, m *mark, names []string, put func(store.Key) Re
 	}
 	p.put(names)
 	p.alone = time.Time{}
-	key := variantKey(f.key, p.nonce, names, f.req.Header)
+	key := variantKey(f.key, p.nonce, names, f.hop.Apart, f.req.Header)
 	oldest, full := p.admit(key)
 	err := c.store.Put(f.key, p.encode(), nil)
 	b.mu.Unlock()

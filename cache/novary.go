@@ -150,7 +150,7 @@ func (c *Cache) equivalents(k Key) (keys []store.Key, by []variance) {
 func (t *Transport) equivalent(q *query, now time.Time) *entry {
 	keys, by := t.cache.equivalents(Key{q.req.URL, q.view.rule})
 	for i, key := range keys {
-		fd := t.cache.lookup(key, q.req.URL, q.req.Header, now)
+		fd := t.cache.lookup(key, q.req.URL, q.hop.Apart, q.req.Header, now)
 		// A purge of the URL that is asked for counts for what answers it.
 		if fd.entry == nil || fd.ruling.purged() || t.cache.purges.judge(&fd.entry.rec.mark, q.key, q.req.URL).purged() || !fd.entry.rec.under(q.view) {
 			continue

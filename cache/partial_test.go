@@ -224,7 +224,7 @@ func TestSeveralRangesAreSentAsMultipart(t *testing.T) { // RFC 9110, Section 14
 // stored is what is found for a plain GET.
 func (b *bench) stored() found {
 	u := request(b.Context(), "GET", page).URL
-	return b.c.lookup(KeyOf(u).hash(), u, http.Header{}, time.Now())
+	return b.c.lookup(KeyOf(u).hash(), u, "", http.Header{}, time.Now())
 }
 
 func TestThePiecesOfABodyStayFew(t *testing.T) {

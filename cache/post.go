@@ -13,7 +13,7 @@ import (
 // say for whom the response is, nor name another target.
 func (q *query) postMayAnswer() bool {
 	h := q.req.Header
-	return !q.view.bypass() && !q.dir.noStore && sees(h, nil) == 0 && !redirects(h, q.req.URL) &&
+	return !q.bypass() && !q.dir.noStore && sees(h, nil) == 0 && !redirects(h, q.req.URL) &&
 		!hasConditions(h) && len(h["If-Match"]) == 0 && len(h["If-Unmodified-Since"]) == 0 && len(h["Range"]) == 0
 }
 

@@ -42,9 +42,20 @@ func (q *query) setKey() {
 	}
 }
 
+// bypass reports whether the policy sends the query past the store.
+func (q *query) bypass() bool { return q.hop.Bypass != "" || q.view.bypass() }
+
+// maxStored is the largest body that is stored for the query.
+func (q *query) maxStored(most int64) int64 {
+	if q.hop.MaxStored > 0 {
+		return min(q.hop.MaxStored, most)
+	}
+	return most
+}
+
 // lookup finds what is stored for the query, as the policy in force sees it.
 func (t *Transport) lookup(q *query, now time.Time) found {
-	fd := t.cache.lookup(q.key, q.req.URL, q.req.Header, now)
+	fd := t.cache.lookup(q.key, q.req.URL, q.hop.Apart, q.req.Header, now)
 	if fd.entry != nil && !fd.entry.rec.under(q.view) {
 		fd.entry, fd.ruling = nil, ruling{}
 	}

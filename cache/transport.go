@@ -32,9 +32,11 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return t.post(q)
 	case post:
 		return t.pass(req, status{fwd: "method"})
-	case !q.view.bypass() && !bypasses(req):
+	case !q.bypass() && !bypasses(req):
 	case q.dir.onlyIfCached:
 		return nil, t.notCached(q)
+	case q.hop.Bypass != "":
+		return t.pass(req, status{fwd: "bypass", detail: q.hop.Bypass})
 	case q.view.bypass():
 		return t.pass(req, status{fwd: "bypass", detail: "rule " + q.view.rule.Name})
 	default:
@@ -250,7 +252,7 @@ func (t *Transport) follow(q *query, f *flight, e *entry, dec Decision) (res *ht
 			return t.instead(q, e, out, st, Miss)
 		}
 	case shared:
-		if !sameVariant(f.names, f.req.Header, q.req.Header) {
+		if !f.answers(q, f.names) {
 			f.leave()
 			return nil, true, nil // another may be fetching its variant
 		}
@@ -320,7 +322,7 @@ func (t *Transport) refresh(q *query, e *entry) {
 func (t *Transport) inBackground(bg *query, e *entry, limit int64) {
 	f, lead := t.cache.join(bg, nil, func() *flight {
 		f := t.newFlight(bg, e, e != nil)
-		f.limit = limit
+		f.limit = bg.maxStored(limit)
 		f.kept, f.noLeader, f.refs, f.waiting = true, true, 0, 0
 		close(f.leaderGone)
 		return f

@@ -52,9 +52,9 @@ func varyNames(h http.Header) ([]string, bool) {
 }
 
 // variantKey returns the key of the response to a request with the fields h,
-// under a primary record with the nonce and among the responses that vary by
-// names.
-func variantKey(primary store.Key, nonce [nonceSize]byte, names []string, h http.Header) store.Key {
+// which the front door keeps apart by that text, under a primary record with the
+// nonce and among the responses that vary by names.
+func variantKey(primary store.Key, nonce [nonceSize]byte, names []string, apart string, h http.Header) store.Key {
 	var room [512]byte
 	b := append(room[:0], primary[:]...)
 	b = append(b, nonce[:]...)
@@ -69,13 +69,23 @@ func variantKey(primary store.Key, nonce [nonceSize]byte, names []string, h http
 			}
 		}
 	}
+	if apart != "" {
+		b = append(b, 0) // no field has an empty name
+		b = appendText(b, apart)
+	}
 	return sha256.Sum256(b)
 }
 
 // sameVariant reports whether two requests select the same response among
 // those that vary by names.
 func sameVariant(names []string, a, b http.Header) bool {
-	return variantKey(store.Key{}, [nonceSize]byte{}, names, a) == variantKey(store.Key{}, [nonceSize]byte{}, names, b)
+	return variantKey(store.Key{}, [nonceSize]byte{}, names, "", a) == variantKey(store.Key{}, [nonceSize]byte{}, names, "", b)
+}
+
+// answers reports whether the response to the flight's request, if it varies by
+// names, is one that the query selects.
+func (f *flight) answers(q *query, names []string) bool {
+	return f.hop.Apart == q.hop.Apart && sameVariant(names, f.req.Header, q.req.Header)
 }
 
 func hasOverride(h http.Header) bool {

@@ -42,6 +42,9 @@ type Case struct {
 	Want string `toml:"want"`
 	// Rule is the name of the rule that must decide; any when left out.
 	Rule string `toml:"rule"`
+	// Modify names the tables of [[acl.modify]] that must apply to what is allowed,
+	// in their order, [] for none; not looked at when left out.
+	Modify *[]string `toml:"modify"`
 
 	line int
 }

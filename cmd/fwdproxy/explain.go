@@ -45,6 +45,7 @@ type explanation struct {
 	Rules     []acl.Step         `json:"rules"` // each that was considered, in order
 	Tunnel    *tunnelVerdict     `json:"tunnel,omitempty"`
 	Limits    []acl.LimitStep    `json:"limits,omitempty"`
+	Modify    []acl.ModifyStep   `json:"modify,omitempty"`
 	Addresses []addressVerdict   `json:"addresses,omitempty"`
 	NextHop   string             `json:"next_hop,omitempty"`
 	Resolve   string             `json:"resolve_error,omitempty"`
@@ -174,6 +175,7 @@ func (e *engine) explain(ctx context.Context, q url.Values) (explanation, error)
 	}
 	fields := http.Header(r.Header)
 	ex.Limits = l.policy.ACL.ExplainLimits(r)
+	ex.Modify = l.policy.ACL.ExplainModify(r)
 	h := &hop.Hop{Permit: func(a netip.AddrPort) error { _, err := j.Address(a); return err }}
 	if e.mode == modeReverse {
 		asked := reverse.Asked{Scheme: t.Scheme, Host: t.Host, Path: u.EscapedPath(), Query: u.RawQuery, Method: r.Method, Header: r.Header}
@@ -194,6 +196,8 @@ func (e *engine) explain(ctx context.Context, q url.Values) (explanation, error)
 		}
 	}
 	if u != nil {
+		fields = fields.Clone()
+		l.door.ModifyRequest(l.policy.ACL.Modify(r), fields, h)
 		req := (&http.Request{Method: r.Method, URL: u, Host: u.Host, Header: fields}).WithContext(hop.With(ctx, h))
 		c := l.cache.Explain(req, time.Now())
 		ex.Cache = &c
@@ -355,6 +359,9 @@ func (ex explanation) print(w io.Writer, asked *policy.Policy) {
 	}
 	for _, s := range ex.Limits {
 		line("limit", "%q (%s): %s", s.Limit, s.Allows, s.Outcome)
+	}
+	for _, s := range ex.Modify {
+		line("modify", "%q (%s): %s", s.Table, s.Does, s.Outcome)
 	}
 	for _, a := range ex.Addresses {
 		line("address", "%s: %s, by rule %q%s", a.Address, a.Verdict, a.Rule, because(a.Reason))

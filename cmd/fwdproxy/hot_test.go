@@ -222,6 +222,43 @@ func TestWhatComesFromACopyDoesNotEvadeALimit(t *testing.T) {
 	}
 }
 
+func TestWhatTablesModifyDoesNotComeFromACopy(t *testing.T) {
+	origin := newByteOrigin(t, hotOrigin(time.Now().UTC().Format(http.TimeFormat)))
+	w := startWireBefore(t, modeForward, origin.addr, `
+[[acl.modify]]
+name = "seen"
+path = "^/a"
+set_response = { "X-Seen" = "here" }
+[[acl.modify]]
+name = "tenant"
+path = "^/tenant"
+set_request = { "X-Tenant" = "one" }
+`)
+	n := w.counted()
+	ask := func(path, fields string) (replies string, fast bool) {
+		before := n.Load()
+		one := "GET {B}" + path + " HTTP/1.1\r\nHost: {H}\r\n" + fields
+		replies = proxytest.Talk(t, w.addr, w.expand(strings.Repeat(one+"\r\n", 6)+one+"Connection: close\r\n\r\n"))
+		return replies, n.Load() > before
+	}
+	asked := func() int { _, seen := origin.take(); return len(seen) }
+	if got, fast := ask("/a", ""); strings.Count(got, "X-Seen: here") != 7 || fast || asked() != 1 {
+		t.Errorf("from a copy: %v\n%s", fast, got)
+	}
+	if got, fast := ask("/b", ""); strings.Contains(got, "X-Seen") || !fast || asked() != 1 {
+		t.Errorf("where no table applies, from a copy: %v\n%s", fast, got)
+	}
+	// What a client sends of a field that a table sets has copies of its own, which may be such.
+	for _, fields := range []string{"X-Tenant: one\r\n", "x_tenant: one\r\n", "X-Tenant: two\r\n"} {
+		if _, fast := ask("/b", fields); !fast || asked() != 1 {
+			t.Errorf("%q: from a copy: %v", fields, fast)
+		}
+	}
+	if _, fast := ask("/tenant", ""); fast || asked() != 1 {
+		t.Errorf("a modified request, from a copy: %v", fast)
+	}
+}
+
 // replay is a client that sends the same request whenever it is read.
 type replay struct {
 	net.Conn

@@ -36,7 +36,8 @@ verdict than it wants. A file of cases:
   at = "2026-01-07T12:00:00+01:00"
   address = "203.0.113.9"            # what the name resolves to
   want = "deny"
-  rule = "no social media"`,
+  rule = "no social media"
+  # of what is allowed, modify = ["name"] says which tables of [[acl.modify]] apply`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return fmt.Errorf("%s takes at least one FILE; see %s --help", c.CommandPath(), c.CommandPath())
@@ -112,6 +113,7 @@ func testFile(w io.Writer, file, mode string) (ok bool, err error) {
 type tried struct {
 	verdict, rule, shadow string
 	steps                 []acl.Step
+	modify                []string // the tables that apply to what is allowed
 }
 
 // try asks for the verdict as the front door would.
@@ -149,6 +151,8 @@ func (e *engine) try(c policy.Case) (tried, error) {
 		}
 	case v.Pending:
 		got.verdict = "pending"
+	case v.Action == acl.Allow:
+		got.modify = l.policy.ACL.Modify(r).Tables()
 	}
 	return got, nil
 }
@@ -164,6 +168,8 @@ func (g tried) differs(c policy.Case) string {
 		return fmt.Sprintf("wants %s, gets %s by rule %q", c.Want, g.verdict, g.rule)
 	case c.Rule != "" && c.Rule != g.rule:
 		return fmt.Sprintf("wants %s by rule %q, gets it by rule %q", c.Want, c.Rule, g.rule)
+	case c.Modify != nil && !slices.Equal(*c.Modify, g.modify):
+		return fmt.Sprintf("wants to be modified by %q, and is by %q", *c.Modify, g.modify)
 	}
 	return ""
 }

@@ -80,6 +80,8 @@ type Exchange struct {
 	asked   atomic.Pointer[netip.AddrPort] // the address it is about, noted for the candidate alone
 	quota   *quota.Hold                    // what it takes of the policy's limits; nil for nothing
 	panic   bool                           // the handling panicked
+
+	modified *acl.Modification // what the policy makes of request and response; nil for nothing
 }
 
 // Begin opens the exchange for a request that net/http has read. End must
@@ -182,6 +184,7 @@ func (x *Exchange) Decide(t target.Target) error {
 		return err
 	}
 	x.permit(j)
+	x.modified = x.door.ACL.Modify(q)
 	return nil
 }
 
@@ -291,6 +294,7 @@ func (x *Exchange) Outgoing(t target.Target) *http.Request {
 	}
 	header.AppendVia(out.Header, x.r.ProtoMajor, x.r.ProtoMinor, x.door.Name)
 	x.hop.Via = strings.Join(out.Header["Via"], ", ")
+	x.door.ModifyRequest(x.modified, out.Header, &x.hop)
 	out.Close = false
 	out.Trailer = nil
 	out.Body, out.ContentLength = nil, 0
@@ -317,6 +321,10 @@ func (x *Exchange) RoundTrip(out *http.Request) *http.Response {
 			// net/http cancels when it cannot read on; the body knows why.
 			err = cmp.Or(x.reqBody.failure(), err)
 		}
+		return x.Refusal(err)
+	}
+	if err := x.modifyResponse(res); err != nil {
+		res.Body.Close()
 		return x.Refusal(err)
 	}
 	x.rec.Tag = accesslog.TagMiss
@@ -347,7 +355,7 @@ func (x *Exchange) Refusal(err error) *http.Response {
 	}
 	x.rec.Rule = f.Rule
 	switch f.Kind {
-	case fault.RequestDenied, fault.DestinationIPProhibited:
+	case fault.RequestDenied, fault.DestinationIPProhibited, fault.ResponseBodySize:
 		x.rec.Tag, x.rec.Verdict = accesslog.TagDenied, acl.Deny.String()
 	case fault.RequestError, fault.LoopDetected, fault.DestinationNotFound:
 		x.rec.Tag = accesslog.TagNone
@@ -403,6 +411,7 @@ func (x *Exchange) informational(code int, h textproto.MIMEHeader) error {
 	out := x.w.Header()
 	maps.Copy(out, h)
 	header.RemoveHopByHop(out)
+	x.modified.Removes(out)
 	x.w.WriteHeader(code)
 	clear(out)
 	return nil

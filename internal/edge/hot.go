@@ -110,7 +110,7 @@ func (h *hot) allowed(client, listen netip.AddrPort, now time.Time) (acl.Verdict
 	d, q := h.door, h.asked
 	q.Client, q.Listen, q.Now = client.Addr(), listen, now
 	v := d.ACL.Decide(q)
-	if v.Action != acl.Allow || v.Pending || v.Challenge || v.ShadowPending || d.Guard == nil {
+	if v.Action != acl.Allow || v.Pending || v.Challenge || v.ShadowPending || d.Guard == nil || d.ACL.Modifies(q) {
 		return v, false
 	}
 	if q.HostAddr.IsValid() && d.Guard(netip.AddrPortFrom(q.HostAddr, q.Port)) != nil {

@@ -42,6 +42,7 @@ const (
 	RequestDenied           Kind = "http_request_denied"
 	ResponseIncomplete      Kind = "http_response_incomplete"
 	ResponseHeaderSize      Kind = "http_response_header_section_size"
+	ResponseBodySize        Kind = "http_response_body_size"
 	ResponseTimeout         Kind = "http_response_timeout"
 	UpgradeFailed           Kind = "http_upgrade_failed"
 	ProtocolError           Kind = "http_protocol_error"
@@ -74,6 +75,7 @@ var status = map[Kind]int{
 	RequestDenied:           http.StatusForbidden,
 	ResponseIncomplete:      http.StatusBadGateway,
 	ResponseHeaderSize:      http.StatusBadGateway,
+	ResponseBodySize:        http.StatusBadGateway,
 	ResponseTimeout:         http.StatusGatewayTimeout,
 	UpgradeFailed:           http.StatusBadGateway,
 	ProtocolError:           http.StatusBadGateway,

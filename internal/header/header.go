@@ -8,6 +8,7 @@ import (
 	"iter"
 	"net/http"
 	"net/textproto"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -50,6 +51,10 @@ func RemoveHopByHop(h http.Header) {
 		delete(h, name)
 	}
 }
+
+// IsHopByHop reports whether the field with the canonical name concerns one
+// connection only.
+func IsHopByHop(name string) bool { return slices.Contains(hopByHop, name) }
 
 // Tokens returns the members of a list-valued field over all its lines,
 // trimmed, empty ones left out (RFC 9110, Section 5.6.1). Quoted strings are

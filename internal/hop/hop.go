@@ -40,6 +40,14 @@ type Hop struct {
 	Client netip.Addr
 	// Sticky is the token of the peer that the client is bound to; "" is none.
 	Sticky string
+	// Apart keeps responses apart in the cache: one that came to a request with
+	// another text is neither served nor shared, though URL and fields may agree.
+	Apart string
+	// Bypass names what sends the request past the cache; "" is nothing.
+	Bypass string
+	// MaxStored is the largest body in bytes that is stored for the request's sake;
+	// 0 leaves that to the cache.
+	MaxStored int64
 
 	mu   sync.Mutex
 	addr netip.AddrPort
@@ -65,7 +73,8 @@ func (h *Hop) Fork() *Hop {
 	if h == nil {
 		return &Hop{}
 	}
-	return &Hop{Permit: h.Permit, Pool: h.Pool, Path: h.Path, Encode: h.Encode, Via: h.Via, Client: h.Client, Sticky: h.Sticky}
+	return &Hop{Permit: h.Permit, Pool: h.Pool, Path: h.Path, Encode: h.Encode, Via: h.Via, Client: h.Client, Sticky: h.Sticky,
+		Apart: h.Apart, Bypass: h.Bypass, MaxStored: h.MaxStored}
 }
 
 // Used records the address that answered and its name in the log
