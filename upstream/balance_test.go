@@ -24,7 +24,7 @@ func poolOf(t testing.TB, c PoolConfig) *pool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.selector.roll = rand.New(rand.NewPCG(1, 2)).Float64
+	p.members.Load().selector.roll = rand.New(rand.NewPCG(1, 2)).Float64
 	return p
 }
 
@@ -68,7 +68,7 @@ func TestWhatAPeerDoesNotTakeIsSharedByAllOthers(t *testing.T) {
 	now := time.Now()
 	for _, balance := range []string{roundRobin, leastConn, twoChoices, byHash} {
 		p := poolOf(t, PoolConfig{Peers: at("a:1", "b:1", "c:1", "d:1"), Balance: balance})
-		p.peers[1].down(now)
+		p.peers()[1].down(now)
 		got := shares(p, 9000, now, func(i int) *asking { return &asking{key: hashOf(fmt.Sprint(i))} })
 		for _, name := range []string{"a:1", "c:1", "d:1"} {
 			if n := got[name]; n < 2700 || n > 3300 { // 3000 within a tenth
@@ -95,8 +95,8 @@ func TestEveryWayToChooseKeepsToTheWeights(t *testing.T) {
 			p.next(&asking{}, now)
 		}
 		for i, want := range []int64{100, 200, 500} {
-			if n := p.peers[i].active.Load(); math.Abs(float64(n-want)) > 40 {
-				t.Errorf("%s: %s has %d under way, want %d within 40", balance, p.peers[i].name, n, want)
+			if n := p.peers()[i].active.Load(); math.Abs(float64(n-want)) > 40 {
+				t.Errorf("%s: %s has %d under way, want %d within 40", balance, p.peers()[i].name, n, want)
 			}
 		}
 	}
@@ -105,13 +105,13 @@ func TestEveryWayToChooseKeepsToTheWeights(t *testing.T) {
 func TestThePeerWithTheFewestRequestsIsChosen(t *testing.T) {
 	now := time.Now()
 	p := poolOf(t, PoolConfig{Peers: at("a:1", "b:1", "c:1"), Balance: leastConn})
-	p.peers[0].active.Store(2)
-	p.peers[1].active.Store(1)
-	p.peers[2].active.Store(3)
+	p.peers()[0].active.Store(2)
+	p.peers()[1].active.Store(1)
+	p.peers()[2].active.Store(3)
 	if got := shares(p, 4, now, anyone); got["b:1"] != 4 {
 		t.Errorf("%v, want all for b", got)
 	}
-	p.peers[1].down(now)
+	p.peers()[1].down(now)
 	if got := shares(p, 4, now, anyone); got["a:1"] != 4 {
 		t.Errorf("b rests: %v, want all for a", got)
 	}
@@ -123,7 +123,7 @@ func TestTwoChoicesKeepTheBusiestWithinTwoOfTheLeast(t *testing.T) {
 		p.next(&asking{}, time.Now())
 	}
 	low, high := int64(math.MaxInt64), int64(0)
-	for _, peer := range p.peers {
+	for _, peer := range p.peers() {
 		low, high = min(low, peer.active.Load()), max(high, peer.active.Load())
 	}
 	if high-low > 8 { // by chance alone it would be about 90
@@ -145,12 +145,12 @@ func TestAPeerThatGoesMovesItsOwnKeysAlone(t *testing.T) {
 		return out
 	}
 	before := where()
-	p.peers[3].drained.Store(true)
+	p.peers()[3].drained.Store(true)
 	moved, wronged := 0, 0
 	for i, name := range where() {
 		if name != before[i] {
 			moved++
-			if before[i] != p.peers[3].name {
+			if before[i] != p.peers()[3].name {
 				wronged++
 			}
 		}
@@ -165,7 +165,7 @@ func TestAPeerOfAPopularKeyPassesOnWhatIsAboveItsShare(t *testing.T) {
 	for range 400 {
 		p.next(&asking{key: 7}, time.Now())
 	}
-	for _, peer := range p.peers {
+	for _, peer := range p.peers() {
 		if n := peer.active.Load(); n > 126 { // 1.25 times its 100, rounded up
 			t.Errorf("%s has %d of 400 under way", peer.name, n)
 		}
@@ -209,7 +209,7 @@ func TestAHashGoesByFieldCookieOrAddress(t *testing.T) {
 func TestAPeerThatIsBackStartsSlowly(t *testing.T) {
 	now := time.Now()
 	p := poolOf(t, PoolConfig{Peers: at("a:1", "b:1"), SlowStart: short(time.Minute)})
-	p.peers[1].eject(now, time.Second, time.Second)
+	p.peers()[1].eject(now, time.Second, time.Second)
 	back := now.Add(time.Second)
 	for _, tt := range []struct {
 		after     time.Duration
@@ -226,7 +226,7 @@ func BenchmarkNext(b *testing.B) {
 	for _, balance := range []string{roundRobin, leastConn, twoChoices, byHash} {
 		b.Run(balance, func(b *testing.B) {
 			p := poolOf(b, PoolConfig{Peers: weighted(1, 1, 1, 1, 1, 1, 1, 1), Balance: balance})
-			p.selector.roll = rand.Float64
+			p.members.Load().selector.roll = rand.Float64
 			a, now := &asking{key: 7}, time.Now()
 			b.ReportAllocs()
 			for b.Loop() {

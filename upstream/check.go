@@ -13,22 +13,55 @@ import (
 	"time"
 )
 
-// Watch checks the peers of the pools that say so until Close, and logs who
-// becomes unfit or fit. It is called once, when the Transport goes into
+// Watch looks peers up and checks those of the pools that say so until Close,
+// and logs who comes, goes, and becomes unfit or fit. It is called once, when the Transport goes into
 // service.
 func (t *Transport) Watch(log *slog.Logger) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	t.unwatch = func() { cancel(); running.Wait() }
 	for _, p := range t.pools {
-		if p.cfg.Check == nil {
-			continue
-		}
-		for _, peer := range p.peers {
-			running.Go(func() { t.watch(ctx, p, peer, log) })
-		}
+		running.Go(func() { t.tend(ctx, p, log) })
 	}
 }
+
+// tend keeps the pool's peers as its source says, and has each checked while it
+// is one.
+func (t *Transport) tend(ctx context.Context, p *pool, log *slog.Logger) {
+	checked := map[*peer]context.CancelFunc{}
+	var running sync.WaitGroup
+	defer running.Wait()
+	follow := func(removed []string) {
+		for _, name := range removed {
+			t.idle.drop(idleKey(p, name))
+		}
+		if p.cfg.Check == nil {
+			return
+		}
+		peers := p.peers()
+		for peer, stop := range checked {
+			if !slices.Contains(peers, peer) {
+				stop()
+				delete(checked, peer)
+			}
+		}
+		for _, peer := range peers {
+			if checked[peer] == nil {
+				one, stop := context.WithCancel(ctx)
+				checked[peer] = stop
+				running.Go(func() { t.watch(one, p, peer, log) })
+			}
+		}
+	}
+	follow(nil)
+	if p.discovery.source != nil {
+		defer p.discovery.begun() // nobody waits for a look-up that will not come
+		p.discover(ctx, log, follow)
+	}
+}
+
+// idleKey is that of the kept connections to a peer.
+func idleKey(p *pool, peer string) string { return "pool " + p.cfg.Name + " " + peer }
 
 // watch checks one peer at each interval, of which the first is cut short by
 // chance: not all peers are asked at once.

@@ -47,6 +47,9 @@ func TestEveryProblemIsFoundAtItsKey(t *testing.T) {
 		{Name: "d", Peers: at("x:1"), Balance: byHash, HashBy: "header:", StickyKeyFile: "f", Tries: -1, RetryBudget: 101, TryTimeout: -1, RetryStatus: []int{404}},
 		{Name: "e", Peers: at("x:1"), Check: &CheckConfig{Path: "x", Status: []int{99}, Rise: -1}, Eject: &EjectConfig{MaxShare: 101}, Breaker: &BreakerConfig{Failures: 101}, TLS: &PeerTLSConfig{Cert: "c"}},
 		{Name: "f", Peers: at("x:1"), Check: &CheckConfig{Host: "a b"}},
+		{Name: "g", PeersFrom: "consul://app", PeersRefresh: -1, PeersMaxConnections: -1},
+		{Name: "h", Peers: at("x:1"), PeersRefresh: 1, PeersMaxConnections: 1},
+		{Name: "i", Peers: []PeerConfig{{Address: "x:1", Backup: true}}, PeersFrom: "dns+srv://_http._tcp.app", PeersMaxConnections: 1, Queue: 5},
 	}
 	want = []string{
 		"pool[0].peers[1]", "pool[0].peers[2]", "pool[0].balance", "pool[1].name", "pool[2].name", "pool[2].peers",
@@ -55,6 +58,7 @@ func TestEveryProblemIsFoundAtItsKey(t *testing.T) {
 		"pool[5].hash_by", "pool[5].sticky_key_file", "pool[5].tries", "pool[5].retry_budget", "pool[5].try_timeout", "pool[5].retry_status[0]",
 		"pool[6].check.path", "pool[6].check.status[0]", "pool[6].check.rise", "pool[6].eject.max_share", "pool[6].breaker.failures", "pool[6].tls.cert",
 		"pool[7].check.path", "pool[7].check.host",
+		"pool[8].peers_from", "pool[8].peers_refresh", "pool[8].peers_max_connections", "pool[9].peers_refresh", "pool[9].peers_max_connections",
 	}
 	if got := keys(ValidatePools(pools)); !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)

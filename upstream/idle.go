@@ -142,6 +142,13 @@ func (s *idleSet) expired(before time.Time) []*conn {
 	return old
 }
 
+// drop closes the connections of the key.
+func (s *idleSet) drop(key string) {
+	for c := s.pop(key); c != nil; c = s.pop(key) {
+		c.close()
+	}
+}
+
 func (s *idleSet) close() {
 	for _, list := range s.empty() {
 		for _, c := range list {

@@ -21,15 +21,16 @@ type peer struct {
 	backup bool
 	most   int64  // requests under way; 0: no bound
 	token  string // in the sticky cookie
-
-	active atomic.Int64 // requests under way
-	tried  atomic.Uint64
-	failed atomic.Uint64
+	member        // what it was made of
 	*health
 }
 
-// health is what is known about a peer. It outlives a reload.
+// health is what is known about a peer. It outlives a reload, and a change of
+// the peer's weight.
 type health struct {
+	active   atomic.Int64 // requests under way
+	tried    atomic.Uint64
+	failed   atomic.Uint64
 	outTil   atomic.Int64 // Unix nanoseconds until which it is put aside; 0 when the last request went well
 	backAt   atomic.Int64 // Unix nanoseconds since which it is fit again; 0 when it always was
 	failures atomic.Int32 // requests that failed in a row

@@ -48,24 +48,24 @@ func TestFailedRequestsEjectAPeerButNeverMoreThanTheShare(t *testing.T) {
 		}
 	}
 	out := func() (s string) {
-		for _, peer := range p.peers {
+		for _, peer := range p.peers() {
 			if peer.rest(time.Now()) > 0 {
 				s += peer.name[:1]
 			}
 		}
 		return s
 	}
-	fails(p.peers[0], 503, 503, 200, 503, 500, 503, 503)
+	fails(p.peers()[0], 503, 503, 200, 503, 500, 503, 503)
 	if out() != "" {
 		t.Errorf("%q: 200 and 500 are no failures, and end the row", out())
 	}
-	fails(p.peers[0], 503, 502, 504)
-	fails(p.peers[1], 503, 502, 504)
-	fails(p.peers[2], 503, 502, 504, 504, 504)
+	fails(p.peers()[0], 503, 502, 504)
+	fails(p.peers()[1], 503, 502, 504)
+	fails(p.peers()[2], 503, 502, 504, 504, 504)
 	if out() != "ab" {
 		t.Errorf("%q are out, want the half of them", out())
 	}
-	p.unreachable(p.peers[2])
+	p.unreachable(p.peers()[2])
 	if out() != "abc" {
 		t.Errorf("%q: c cannot be connected to", out())
 	}
@@ -77,7 +77,7 @@ func TestTheBestTierIsAsked(t *testing.T) {
 	ask := func() string {
 		got := shares(p, 200, now, anyone)
 		var s strings.Builder
-		for _, peer := range p.peers {
+		for _, peer := range p.peers() {
 			if got[peer.name] > 0 {
 				s.WriteString(peer.name[:1])
 			}
@@ -90,12 +90,12 @@ func TestTheBestTierIsAsked(t *testing.T) {
 		want string
 	}{
 		{"all are fit", func() {}, "ab"},
-		{"a is drained", func() { p.peers[0].drained.Store(true) }, "b"},
-		{"b is ejected", func() { p.peers[1].eject(now, time.Minute, time.Minute) }, "s"},
-		{"the backup is ejected", func() { p.peers[2].eject(now, time.Minute, time.Minute) }, "b"},
-		{"b is unfit", func() { p.peers[1].unfit.Store(true) }, "s"},
-		{"the backup is unfit", func() { p.peers[2].unfit.Store(true) }, ""},
-		{"a is restored", func() { p.peers[0].drained.Store(false) }, "a"},
+		{"a is drained", func() { p.peers()[0].drained.Store(true) }, "b"},
+		{"b is ejected", func() { p.peers()[1].eject(now, time.Minute, time.Minute) }, "s"},
+		{"the backup is ejected", func() { p.peers()[2].eject(now, time.Minute, time.Minute) }, "b"},
+		{"b is unfit", func() { p.peers()[1].unfit.Store(true) }, "s"},
+		{"the backup is unfit", func() { p.peers()[2].unfit.Store(true) }, ""},
+		{"a is restored", func() { p.peers()[0].drained.Store(false) }, "a"},
 	} {
 		step.do()
 		if got := ask(); got != step.want {
@@ -107,11 +107,11 @@ func TestTheBestTierIsAsked(t *testing.T) {
 func TestABoundClientStaysWhileItsPeerIsFit(t *testing.T) {
 	now := time.Now()
 	p := poolOf(t, PoolConfig{Peers: at("a:1", "b:1", "c:1"), StickyCookie: "s"})
-	bound := func(int) *asking { return &asking{sticky: p.peers[1].token} }
+	bound := func(int) *asking { return &asking{sticky: p.peers()[1].token} }
 	if got := shares(p, 30, now, bound); got["b:1"] != 30 {
 		t.Errorf("%v, want all for b", got)
 	}
-	p.peers[1].unfit.Store(true)
+	p.peers()[1].unfit.Store(true)
 	if got := shares(p, 30, now, bound); got["b:1"] != 0 || got["a:1"] == 0 || got["c:1"] == 0 {
 		t.Errorf("b is unfit: %v", got)
 	}

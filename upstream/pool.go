@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"math/rand/v2"
 	"net/http"
 	"slices"
 	"sync/atomic"
@@ -14,19 +13,18 @@ import (
 
 	"fwdproxy/internal/fault"
 	"fwdproxy/internal/hop"
-	"fwdproxy/internal/target"
 )
 
 // pool is a set of peers that serve the same.
 type pool struct {
-	cfg      PoolConfig // filled
-	peers    []*peer
-	selector *selector
-	queue    queue
-	budget   budget
-	breaker  *gobreaker.TwoStepCircuitBreaker[struct{}] // nil for none
-	tls      *tls.Config                                // nil for plain peers; each connection has its own ServerName
-	cookies  stickyKey
+	cfg       PoolConfig // filled
+	members   atomic.Pointer[members]
+	discovery discovery
+	queue     queue
+	budget    budget
+	breaker   *gobreaker.TwoStepCircuitBreaker[struct{}] // nil for none
+	tls       *tls.Config                                // nil for plain peers; each connection has its own ServerName
+	cookies   stickyKey
 
 	turn    atomic.Uint64
 	running atomic.Int64
@@ -44,13 +42,7 @@ func newPool(c PoolConfig) (*pool, error) {
 	if p.cookies, err = newStickyKey(c.StickyKeyFile); err != nil {
 		return nil, err
 	}
-	for _, s := range c.Peers {
-		if t, err := target.FromAuthority(s.Address, ""); err == nil {
-			p.peers = append(p.peers, &peer{name: s.Address, target: t, pool: p, weight: max(1, s.Weight), backup: s.Backup,
-				most: int64(s.MaxConnections), token: p.cookies.token(c.Name, s.Address), health: &health{}})
-		}
-	}
-	p.selector = newSelector(c.Balance, c.SlowStart.D(), p.peers, rand.Float64)
+	p.settle(nil, time.Now())
 	p.breaker = newBreaker(c)
 	p.tls, err = c.TLS.load()
 	return p, err
@@ -91,13 +83,14 @@ func (p *pool) next(a *asking, now time.Time) (chosen *peer, full bool) {
 	turn := p.turn.Add(1) - 1
 	var space [16]*peer
 	for {
-		peers, full := p.candidates(a, now, space[:0])
+		members := p.members.Load()
+		peers, full := candidates(members.peers, a, now, space[:0])
 		if len(peers) == 0 {
 			return nil, full
 		}
 		chosen := bound(peers, a.sticky)
 		if chosen == nil {
-			chosen = p.selector.choose(peers, turn, a.key, now)
+			chosen = members.selector.choose(peers, turn, a.key, now)
 		}
 		if chosen.claim() {
 			p.running.Add(1)
@@ -120,9 +113,9 @@ func bound(peers []*peer, token string) *peer {
 
 // candidates appends the peers with room of the best tier that the request did
 // not try yet.
-func (p *pool) candidates(a *asking, now time.Time, out []*peer) (_ []*peer, full bool) {
+func candidates(peers []*peer, a *asking, now time.Time, out []*peer) (_ []*peer, full bool) {
 	best := tierNever
-	for _, peer := range p.peers {
+	for _, peer := range peers {
 		t := peer.tier(now)
 		if t > best || t == tierNever || slices.Contains(a.tried, peer) {
 			continue
@@ -144,6 +137,9 @@ func (p *pool) candidates(a *asking, now time.Time, out []*peer) (_ []*peer, ful
 func (p *pool) await(ctx context.Context, a *asking) (*peer, error) {
 	if m := int64(p.cfg.MaxRequests); m > 0 && p.running.Load() >= m {
 		return nil, p.turnAway("has as many requests under way as it may")
+	}
+	if err := p.known(ctx); err != nil {
+		return nil, err
 	}
 	chosen, full := p.next(a, time.Now())
 	if chosen == nil && full && len(a.tried) == 0 && p.cfg.Queue > 0 {
@@ -212,9 +208,9 @@ func (p *pool) unreachable(peer *peer) {
 
 // mayEject reports whether one peer more may be put aside.
 func (p *pool) mayEject(now time.Time) bool {
-	out := 1
-	for _, peer := range p.peers {
+	out, peers := 1, p.peers()
+	for _, peer := range peers {
 		out += peer.rest(now)
 	}
-	return out*100 <= p.cfg.Eject.MaxShare*len(p.peers)
+	return out*100 <= p.cfg.Eject.MaxShare*len(peers)
 }

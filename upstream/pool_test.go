@@ -56,10 +56,10 @@ func TestAPeerThatCannotBeDialledIsPassedOver(t *testing.T) {
 		}
 	}
 	p := tr.pools["app"]
-	if p.peers[0].rest(time.Now()) != 1 || p.peers[1].rest(time.Now()) != 0 {
+	if p.peers()[0].rest(time.Now()) != 1 || p.peers()[1].rest(time.Now()) != 0 {
 		t.Error("the dead peer does not rest, or the live one does")
 	}
-	for _, peer := range p.peers {
+	for _, peer := range p.peers() {
 		if n := peer.active.Load(); n != 0 {
 			t.Errorf("%s has %d requests under way", peer.name, n)
 		}
@@ -96,7 +96,7 @@ func TestRequestsUnderWayAreCountedUntilTheBodyEnds(t *testing.T) {
 	if body, err := io.ReadAll(res.Body); err != nil || string(body) != "busy" {
 		t.Errorf("%q, %v", body, err)
 	}
-	for _, peer := range tr.pools["app"].peers {
+	for _, peer := range tr.pools["app"].peers() {
 		if n := peer.active.Load(); n != 0 {
 			t.Errorf("%s has %d requests under way", peer.name, n)
 		}

@@ -20,6 +20,12 @@ type PoolConfig struct {
 	Name string `toml:"name"`
 	// Peers is the servers, as "host:port" or as a table {address = "host:port", weight = 1, backup = false, max_connections = 0}: a peer of weight 2 gets twice the requests of one with 1, a backup gets some only while no other peer is fit, and max_connections bounds the requests under way at the peer, 0 being no bound. They speak HTTP/1.1, in plain unless there is a [pool.tls].
 	Peers []PeerConfig `toml:"peers"`
+	// PeersFrom is where further peers are looked up: "dns+a://app.internal:8080", every IPv4 address of the name, at that port; "dns+aaaa://app.internal:8080", every IPv6 address; "dns+srv://_http._tcp.app.internal", the servers of SRV records (RFC 2782) with their ports and weights, those of the lowest priority first and the others as backups. Names are looked up as they are. A look-up that fails, or names no server, changes nothing.
+	PeersFrom string `toml:"peers_from"`
+	// PeersRefresh is the longest time between two look-ups; "30s" when left out. A shorter TTL of the answer holds, down to 1s.
+	PeersRefresh unit.Duration `toml:"peers_refresh"`
+	// PeersMaxConnections is the max_connections of each peer that was looked up; 0 is no bound.
+	PeersMaxConnections int `toml:"peers_max_connections"`
 	// Balance is how a peer is chosen: "round_robin" (also when left out); "least_conn", the one with the fewest requests under way; "two_choices", the less busy of two picked at random; "hash", the same one for the same hash_by, where a peer that goes or comes moves only its own share, and one with a quarter more than its share of the requests under way passes further ones on. All keep to the weights.
 	Balance string `toml:"balance"`
 	// HashBy is what "hash" goes by: "client", the address that asks (also when left out), "header:NAME" or "cookie:NAME"; a request without the field or cookie goes by its address.
@@ -34,7 +40,7 @@ type PoolConfig struct {
 	Queue int `toml:"queue"`
 	// QueueTimeout is how long a request may wait there before it gets 503; "1s" when left out.
 	QueueTimeout unit.Duration `toml:"queue_timeout"`
-	// SlowStart is the time over which a peer that is fit again grows from a tenth of its weight to the whole; left out, it has it at once.
+	// SlowStart is the time over which a peer that is fit again, or was looked up when the pool had others, grows from a tenth of its weight to the whole; left out, it has it at once.
 	SlowStart unit.Duration `toml:"slow_start"`
 	// Tries is how often a request may be sent, the first time included; 3 when left out, 1 for never again. Only a request that is idempotent and has no body is sent again (RFC 9110, Section 9.2.2), after a pause that grows from 25 ms with chance in it. A peer that cannot be connected to got nothing, and is passed over whatever the request is.
 	Tries int `toml:"tries"`
@@ -191,9 +197,10 @@ func ValidatePools(pools []PoolConfig) problem.List {
 }
 
 func (c PoolConfig) validatePeers(key string, p *problem.List) {
-	if len(c.Peers) == 0 {
-		p.Add(key+".peers", `write for example ["127.0.0.1:9000"]`, "the pool has no peer")
+	if len(c.Peers) == 0 && c.PeersFrom == "" {
+		p.Add(key+".peers", `write for example ["127.0.0.1:9000"], or peers_from = "dns+a://app.internal:8080"`, "the pool has no peer")
 	}
+	c.validateSource(key, p)
 	seen := map[string]bool{}
 	for j, peer := range c.Peers {
 		at := key + ".peers[" + strconv.Itoa(j) + "]"
@@ -210,9 +217,30 @@ func (c PoolConfig) validatePeers(key string, p *problem.List) {
 		}
 		seen[to.HostPort()] = err == nil
 	}
-	if len(c.Peers) > 0 && !slices.ContainsFunc(c.Peers, func(peer PeerConfig) bool { return !peer.Backup }) {
+	if len(c.Peers) > 0 && c.PeersFrom == "" && !slices.ContainsFunc(c.Peers, func(peer PeerConfig) bool { return !peer.Backup }) {
 		p.Add(key+".peers", "take backup away from one", "every peer is a backup, for nothing")
 	}
+}
+
+func (c PoolConfig) validateSource(key string, p *problem.List) {
+	if c.PeersFrom == "" {
+		if c.PeersRefresh != 0 {
+			p.Add(key+".peers_refresh", "name peers_from, or leave it out", "nothing is looked up")
+		}
+		if c.PeersMaxConnections != 0 {
+			p.Add(key+".peers_max_connections", "name peers_from, or give each of peers its max_connections", "no peer is looked up")
+		}
+		return
+	}
+	if scheme, _, _, err := parseSource(c.PeersFrom); err != nil {
+		hint := `write "dns+a://app.internal:8080", with "dns+aaaa" for IPv6, or "dns+srv://_http._tcp.app.internal"`
+		if scheme == fromSRV {
+			hint = `write "dns+srv://_http._tcp.app.internal", without a port`
+		}
+		p.Add(key+".peers_from", hint, "%v", err)
+	}
+	notNegative(p, key+".peers_refresh", c.PeersRefresh)
+	atLeast(p, key+".peers_max_connections", c.PeersMaxConnections, 0)
 }
 
 func (c PoolConfig) validateChoice(key string, p *problem.List) {
@@ -247,7 +275,7 @@ func (c PoolConfig) validateNumbers(key string, p *problem.List) {
 	}
 	statuses(p, key+".retry_status", c.RetryStatus, 500)
 	limited := func(peer PeerConfig) bool { return peer.MaxConnections > 0 }
-	if c.Queue > 0 && !slices.ContainsFunc(c.Peers, limited) {
+	if c.Queue > 0 && c.PeersMaxConnections == 0 && !slices.ContainsFunc(c.Peers, limited) {
 		p.Add(key+".queue", "give peers a max_connections, or leave it out", "nothing waits: no peer has max_connections")
 	}
 }
@@ -329,6 +357,7 @@ func or[T int | unit.Duration](v, otherwise T) T {
 // filled fills in what was left out.
 func (c PoolConfig) filled() PoolConfig {
 	c.QueueTimeout = or(c.QueueTimeout, unit.Duration(time.Second))
+	c.PeersRefresh = or(c.PeersRefresh, unit.Duration(30*time.Second))
 	c.Tries = or(c.Tries, 3)
 	c.RetryBudget = or(c.RetryBudget, 20)
 	var e EjectConfig

@@ -16,6 +16,18 @@ type PoolState struct {
 	Failed  uint64      `json:"failed"`            // that no peer answered
 	Breaker string      `json:"breaker,omitempty"` // closed, half-open or open
 	Peers   []PeerState `json:"peers"`
+	// Discovery is nil where the peers are only those of the policy.
+	Discovery *DiscoveryState `json:"discovery,omitempty"`
+}
+
+// DiscoveryState is what came of looking peers up.
+type DiscoveryState struct {
+	From     string `json:"from"`
+	Lookups  uint64 `json:"lookups"`
+	Failures uint64 `json:"failures"`
+	Added    uint64 `json:"added"`
+	Removed  uint64 `json:"removed"`
+	Problem  string `json:"problem,omitempty"` // of the last look-up
 }
 
 // PeerState is a peer as it stands now.
@@ -51,12 +63,26 @@ func (t *Transport) Pools() []PoolState {
 		if p.breaker != nil {
 			s.Breaker = p.breaker.State().String()
 		}
-		for _, peer := range p.peers {
+		s.Discovery = p.discovery.describe(p.cfg.PeersFrom)
+		s.Peers = []PeerState{} // in JSON no null
+		for _, peer := range p.peers() {
 			s.Peers = append(s.Peers, peer.describe(now))
 		}
 		out = append(out, s)
 	}
 	return out
+}
+
+func (d *discovery) describe(from string) *DiscoveryState {
+	if d.source == nil {
+		return nil
+	}
+	s := &DiscoveryState{From: from, Failures: d.failed.Load(), Added: d.added.Load(), Removed: d.removed.Load()}
+	s.Lookups = d.ok.Load() + s.Failures
+	if why := d.problem.Load(); why != nil {
+		s.Problem = *why
+	}
+	return s
 }
 
 func (p *peer) describe(now time.Time) PeerState {
@@ -82,17 +108,15 @@ func (t *Transport) Drain(pool, peer string, drained bool) error {
 	if p == nil {
 		return fmt.Errorf("there is no pool %q", pool)
 	}
-	for _, q := range p.peers {
-		if q.name != peer {
-			continue
-		}
-		if was := q.drained.Swap(drained); was && !drained {
-			q.backAt.Store(time.Now().UnixNano())
-			p.queue.wake()
-		}
-		return nil
+	q := named(p.peers(), peer)
+	if q == nil {
+		return fmt.Errorf("the pool %q has no peer %q", pool, peer)
 	}
-	return fmt.Errorf("the pool %q has no peer %q", pool, peer)
+	if was := q.drained.Swap(drained); was && !drained {
+		q.backAt.Store(time.Now().UnixNano())
+		p.queue.wake()
+	}
+	return nil
 }
 
 // Inherit takes over what is known about the peers that old has as well: the
@@ -106,17 +130,12 @@ func (t *Transport) Inherit(old *Transport) {
 		p.retries.Store(was.retries.Load())
 		p.shed.Store(was.shed.Load())
 		p.failed.Store(was.failed.Load())
-		for _, peer := range p.peers {
-			for _, before := range was.peers {
-				if before.name == peer.name {
-					peer.health = before.health
-					peer.tried.Store(before.tried.Load())
-					peer.failed.Store(before.failed.Load())
-				}
+		p.inherit(was)
+		for _, peer := range p.peers() {
+			if before := named(was.peers(), peer.name); before != nil {
+				peer.health = before.health
 			}
-		}
-		if p.cfg.Check == nil {
-			for _, peer := range p.peers {
+			if p.cfg.Check == nil {
 				peer.unfit.Store(false)
 			}
 		}

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -40,7 +41,7 @@ func (p *pool) tlsFor(t *Transport, peer *peer) *tls.Config {
 		c.RootCAs = t.roots
 	}
 	if c.ServerName == "" {
-		c.ServerName = peer.target.Host
+		c.ServerName = cmp.Or(peer.host, peer.target.Host)
 	}
 	return c
 }

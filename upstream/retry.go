@@ -223,7 +223,7 @@ func (p *pool) unreached(none, dial error) error {
 
 // connectPeer returns a connection to the peer, which was claimed.
 func (t *Transport) connectPeer(ctx context.Context, p *pool, peer *peer, fresh bool) (*conn, error) {
-	key := "pool " + p.cfg.Name + " " + peer.name
+	key := idleKey(p, peer.name)
 	if !fresh {
 		if c := t.idle.take(key, func(netip.AddrPort) bool { return true }); c != nil {
 			c.peer = peer

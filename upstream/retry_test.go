@@ -111,7 +111,7 @@ func TestAStatusIsTriedElsewhereWhereThePoolSaysSo(t *testing.T) {
 		if res, body := do(t, tr, viaPool(t, tt.method, "site.test")); res.StatusCode != tt.want || body != "x" {
 			t.Errorf("%s, statuses %v: %d %q, want %d", tt.method, tt.c.RetryStatus, res.StatusCode, body, tt.want)
 		}
-		for _, peer := range tr.pools["app"].peers {
+		for _, peer := range tr.pools["app"].peers() {
 			if n := peer.active.Load(); n != 0 {
 				t.Errorf("%s has %d under way", peer.name, n)
 			}
@@ -222,7 +222,7 @@ func TestACheckWithoutAPathAsksForAConnection(t *testing.T) {
 	o := answering(t, ok(""))
 	tr := newTransport(t, nil, PoolConfig{Name: "app", Peers: at(o.addr, deadAddr(t)), Check: &CheckConfig{}})
 	p := tr.pools["app"]
-	if good, bad := tr.check(t.Context(), p, p.peers[0]), tr.check(t.Context(), p, p.peers[1]); good != nil || bad == nil {
+	if good, bad := tr.check(t.Context(), p, p.peers()[0]), tr.check(t.Context(), p, p.peers()[1]); good != nil || bad == nil {
 		t.Errorf("%v, %v", good, bad)
 	}
 	if _, inUse := tr.Stats(); inUse != 0 {
@@ -233,8 +233,8 @@ func TestACheckWithoutAPathAsksForAConnection(t *testing.T) {
 func TestAReloadKeepsWhatIsKnownOfTheSamePeer(t *testing.T) {
 	one := newTransport(t, nil, PoolConfig{Name: "app", Peers: at("127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"), Check: &CheckConfig{}})
 	p := one.pools["app"]
-	p.peers[0].eject(time.Now(), time.Hour, time.Hour)
-	p.peers[1].unfit.Store(true)
+	p.peers()[0].eject(time.Now(), time.Hour, time.Hour)
+	p.peers()[1].unfit.Store(true)
 	if err := one.Drain("app", "127.0.0.1:3", true); err != nil {
 		t.Fatal(err)
 	}

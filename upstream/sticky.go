@@ -58,7 +58,7 @@ func (t *Transport) StickyCookie(pool string) string {
 // log, "app/127.0.0.1:9000"; "" where the pool has no such peer.
 func (t *Transport) StickyValue(pool, answered string) string {
 	if p := t.pools[pool]; p != nil {
-		for _, peer := range p.peers {
+		for _, peer := range p.peers() {
 			if pool+"/"+peer.name == answered {
 				return peer.token
 			}

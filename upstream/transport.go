@@ -68,6 +68,7 @@ func New(c Config, pools []PoolConfig) (_ *Transport, err error) {
 		if t.pools[c.Name], err = newPool(c); err != nil {
 			return nil, fmt.Errorf("pool[%d].%w", i, err)
 		}
+		t.pools[c.Name].discovery.begin(newSource(c.PeersFrom, t.cfg.Resolver, t.resolver.hosts), t.cfg.ConnectTimeout.D())
 		t.poolOrder = append(t.poolOrder, t.pools[c.Name])
 	}
 	return t, nil

@@ -21,12 +21,14 @@ var (
 	poolRetries  = prometheus.NewDesc("fwdproxy_pool_retries_total", "Requests sent to another peer after one failed.", []string{"pool"}, nil)
 	poolShed     = prometheus.NewDesc("fwdproxy_pool_shed_total", "Requests turned away with 503 for want of room.", []string{"pool"}, nil)
 	poolFailed   = prometheus.NewDesc("fwdproxy_pool_failures_total", "Requests that no peer answered.", []string{"pool"}, nil)
+	poolLookups  = prometheus.NewDesc("fwdproxy_pool_lookups_total", "Times that the pool's peers were looked up, by whether that went well.", []string{"pool", "is"}, nil)
+	poolChanges  = prometheus.NewDesc("fwdproxy_pool_peer_changes_total", "Peers that look-ups added to the pool, or removed from it.", []string{"pool", "is"}, nil)
 	poolOpen     = prometheus.NewDesc("fwdproxy_pool_breaker_open", "1 while the breaker keeps requests from the pool.", []string{"pool"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (poolMetrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{peerUp, peerState, peerActive, peerRequests, peerFailures, poolQueued, poolRetries, poolShed, poolFailed, poolOpen} {
+	for _, d := range []*prometheus.Desc{peerUp, peerState, peerActive, peerRequests, peerFailures, poolQueued, poolRetries, poolShed, poolFailed, poolOpen, poolLookups, poolChanges} {
 		ch <- d
 	}
 }
@@ -43,6 +45,12 @@ func (m poolMetrics) Collect(ch chan<- prometheus.Metric) {
 		number(poolFailed, prometheus.CounterValue, float64(p.Failed), p.Name)
 		if p.Breaker != "" {
 			number(poolOpen, prometheus.GaugeValue, truth(p.Breaker == "open"), p.Name)
+		}
+		if d := p.Discovery; d != nil {
+			number(poolLookups, prometheus.CounterValue, float64(d.Lookups-d.Failures), p.Name, "ok")
+			number(poolLookups, prometheus.CounterValue, float64(d.Failures), p.Name, "failed")
+			number(poolChanges, prometheus.CounterValue, float64(d.Added), p.Name, "added")
+			number(poolChanges, prometheus.CounterValue, float64(d.Removed), p.Name, "removed")
 		}
 		for _, q := range p.Peers {
 			number(peerUp, prometheus.GaugeValue, truth(q.State == upstream.PeerUp), p.Name, q.Name)
