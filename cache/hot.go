@@ -59,7 +59,7 @@ type Hot struct {
 }
 
 // maxHot is the size in bytes of the largest body that a Hot has.
-const maxHot = store.SegmentSize
+const maxHot = 1 << 20
 
 // Hot returns what answers the request at once, a GET or HEAD without a
 // condition and without Range, whose hop permits what it is to permit. It
@@ -97,7 +97,8 @@ func (t *Transport) Hot(req *http.Request, now time.Time) *Hot {
 			return nil
 		}
 		defer body.Close()
-		if h.Body, err = io.ReadAll(body); err != nil || int64(len(h.Body)) != h.size {
+		h.Body = make([]byte, h.size)
+		if _, err = io.ReadFull(body, h.Body); err != nil {
 			return nil
 		}
 	}

@@ -39,6 +39,8 @@ func hotOrigin(date string) func(strictRequest) string {
 			body = ""
 		case strings.HasPrefix(q.Target, "/large"):
 			body = strings.Repeat("x", 200<<10)
+		case strings.HasPrefix(q.Target, "/huge"):
+			body = strings.Repeat("x", 1<<20+1)
 		case strings.HasPrefix(q.Target, "/type"):
 			fields += "Content-Type: text/html\r\n"
 		case strings.HasPrefix(q.Target, "/missing"):
@@ -122,7 +124,8 @@ min_ttl = "1h"
 		{"credentials", again(get("/a", "Authorization: Basic eDp5")), false},
 		{"no-cache in the response", again(get("/no-cache")), false},
 		{"no-store in the response", again(get("/no-store")), false},
-		{"large", again(get("/large")), false},
+		{"large", again(get("/large")), true},
+		{"a HEAD of what is large", get("/large") + again(strings.Replace(get("/large"), "GET", "HEAD", 1)), true},
 		{"an unsafe request in between", again(get("/a")) + strings.Replace(get("/a", "Content-Length: 0"), "GET", "POST", 1) + again(get("/a")), true},
 		{"a malformed one in between", again(get("/a")) + "GET {B}/a HTTP/1.1\r\nHost : x\r\n\r\n", true},
 		{"origin-form", "GET /a HTTP/1.1\r\nHost: {H}\r\nConnection: close\r\n\r\n", false},
@@ -256,6 +259,16 @@ set_request = { "X-Tenant" = "one" }
 	}
 	if _, fast := ask("/tenant", ""); fast || asked() != 1 {
 		t.Errorf("a modified request, from a copy: %v", fast)
+	}
+}
+
+func TestABodyAboveAMebibyteIsNotCopied(t *testing.T) {
+	w := startWire(t, modeForward, "", hotOrigin(time.Now().UTC().Format(http.TimeFormat)))
+	n := w.counted()
+	get := w.expand("GET {B}/huge HTTP/1.1\r\nHost: {H}\r\n")
+	replies := proxytest.Talk(t, w.addr, strings.Repeat(get+"\r\n", 3)+get+"Connection: close\r\n\r\n")
+	if hits := strings.Count(replies, "fwdproxy; hit"); hits != 3 || n.Load() != 0 || len(replies) < 4<<20 {
+		t.Errorf("%d hits, %d from a copy, %d bytes", hits, n.Load(), len(replies))
 	}
 }
 

@@ -3,9 +3,11 @@ package edge
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -33,10 +35,15 @@ type hot struct {
 	now    atomic.Pointer[spelled]
 }
 
+// hotJoined is the size in bytes of the largest body that is copied behind its
+// head, so that one plain write sends both.
+const hotJoined = 16 << 10
+
 // spelled is the answer as it is for one second.
 type spelled struct {
 	age, ttl int64
-	bytes    []byte // head and body
+	head     []byte
+	joined   []byte // head and body; nil for a large body
 	member   string // of Cache-Status
 }
 
@@ -119,6 +126,15 @@ func (h *hot) allowed(client, listen netip.AddrPort, now time.Time) (acl.Verdict
 	return v, d.Guard(h.cached.Addr) == nil
 }
 
+// size is about how many bytes h takes, its key aside.
+func (h *hot) size() int64 {
+	n := int64(len(h.cached.Body))
+	if n <= hotJoined {
+		n *= 2
+	}
+	return hotBeside + n
+}
+
 // spell writes the answer as it is now.
 func (h *hot) spell(now time.Time) *spelled {
 	status, fields, member := h.cached.Response(now)
@@ -127,8 +143,10 @@ func (h *hot) spell(now time.Time) *spelled {
 	b.WriteString("HTTP/1.1 " + strconv.Itoa(status) + " " + http.StatusText(status) + "\r\n")
 	_ = fields.Write(&b) // to memory
 	b.WriteString("\r\n")
-	b.Write(h.cached.Body)
-	s := &spelled{bytes: b.Bytes(), member: member}
+	s := &spelled{head: b.Bytes(), member: member}
+	if len(h.cached.Body) <= hotJoined {
+		s.joined = append(b.Bytes(), h.cached.Body...)
+	}
 	s.age, s.ttl = h.cached.Seconds(now)
 	h.now.Store(s)
 	return s
@@ -136,8 +154,10 @@ func (h *hot) spell(now time.Time) *spelled {
 
 // scratch is what one answer needs while it is given.
 type scratch struct {
-	rec accesslog.Record
-	id  [16]byte
+	rec    accesslog.Record
+	id     [16]byte
+	pieces [2][]byte
+	left   net.Buffers // of pieces
 }
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
@@ -159,11 +179,10 @@ func (h *hot) answer(w net.Conn, client, listen netip.AddrPort) (bool, error) {
 		s = h.spell(start)
 	}
 	h.cached.Used()
-	_ = w.SetWriteDeadline(time.Now().Add(d.Limits.WriteTimeout.D()))
-	n, err := w.Write(s.bytes)
-
 	c := scratches.Get().(*scratch)
 	defer scratches.Put(c)
+	n, err := h.send(w, s, c)
+
 	c.rec = h.rec
 	// Log keeps nothing of the record, so the id may lie where the next will.
 	appendID(c.id[:0])
@@ -174,11 +193,32 @@ func (h *hot) answer(w net.Conn, client, listen netip.AddrPort) (bool, error) {
 	if v.Shadow.Rule != "" {
 		c.rec.Shadow, c.rec.ShadowVerdict = v.Shadow.Rule, v.Shadow.Action.String()
 	}
-	c.rec.BytesOut = int64(max(0, n-(len(s.bytes)-len(h.cached.Body))))
+	c.rec.BytesOut = max(0, n-int64(len(s.head)))
 	if err != nil {
 		c.rec.Error, c.rec.ErrorCause = clientGone, err.Error()
 	}
 	d.ACL.Count(v, start)
 	d.Log(&c.rec)
 	return true, err
+}
+
+// send writes head and body: one write, unless the client is slow. Each piece
+// of slowPiece bytes then has the time of one write, as in Writer.
+func (h *hot) send(w net.Conn, s *spelled, c *scratch) (sent int64, err error) {
+	timeout := h.door.Limits.WriteTimeout.D()
+	if s.joined != nil {
+		_ = w.SetWriteDeadline(time.Now().Add(timeout))
+		n, err := w.Write(s.joined)
+		return int64(n), err
+	}
+	defer clear(c.pieces[:])
+	c.pieces = [2][]byte{s.head, h.cached.Body}
+	c.left = c.pieces[:]
+	for {
+		_ = w.SetWriteDeadline(time.Now().Add(timeout))
+		n, err := c.left.WriteTo(w) // goes on where it stopped
+		if sent += n; n < slowPiece || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return sent, err
+		}
+	}
 }

@@ -3,9 +3,9 @@ package edge
 import (
 	"crypto/tls"
 	"hash/maphash"
-	"math/rand/v2"
 	"net"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 )
 
@@ -16,7 +16,7 @@ const (
 	hotHead = 4 << 10
 	// hotBeside is about what one takes besides its head and body.
 	hotBeside = 4 << 10
-	hotTries  = 16 // to make room
+	hotPart   = 8 // one may take this part of all at most
 )
 
 // HotSet answers the requests that come again and again, from a copy of what
@@ -28,6 +28,10 @@ type HotSet struct {
 	slots [hotSlots]atomic.Pointer[hotEntry]
 	// How often heads came: 24 bits of their hash, and the number of times.
 	seen [hotSeen]atomic.Uint32
+
+	mu     sync.Mutex     // held while one is put in
+	order  []uint16       // slots by the time at which they were filled, each once
+	queued [hotSlots]bool // is in order
 }
 
 type hotEntry struct {
@@ -50,8 +54,8 @@ func (s *HotSet) Answer(d *Door, w net.Conn, head []byte) (bool, error) {
 	}
 	from, at := plainAddr(client), netip.AddrPortFrom(listen.AddrPort().Addr().Unmap(), listen.AddrPort().Port())
 	sum := maphash.Bytes(s.seed, head)
-	slot := &s.slots[sum%hotSlots]
-	e := slot.Load()
+	slot := uint16(sum % hotSlots)
+	e := s.slots[slot].Load()
 	if e != nil && e.head == string(head) {
 		if e.hot.door == d {
 			if done, err := e.hot.answer(w, from, at); done {
@@ -61,7 +65,7 @@ func (s *HotSet) Answer(d *Door, w net.Conn, head []byte) (bool, error) {
 				return false, nil // it is the policy's to say why
 			}
 		}
-		s.replace(slot, e, nil)
+		s.drop(slot, e)
 	} else if !s.again(sum) {
 		return false, nil
 	}
@@ -69,9 +73,9 @@ func (s *HotSet) Answer(d *Door, w net.Conn, head []byte) (bool, error) {
 	if h == nil {
 		return false, nil
 	}
-	e = &hotEntry{head: string(head), hot: h, size: hotBeside + 2*int64(len(head)) + 2*int64(len(h.cached.Body))}
-	if e.size <= s.limit/hotTries && s.room(e.size) {
-		s.replace(slot, slot.Load(), e)
+	e = &hotEntry{head: string(head), hot: h, size: h.size() + 2*int64(len(head))}
+	if e.size <= s.limit/hotPart {
+		s.put(slot, e)
 	}
 	return h.answer(w, from, at)
 }
@@ -98,31 +102,29 @@ func (s *HotSet) again(sum uint64) bool {
 	return n > 1 && n&(n-1) == 0
 }
 
-// replace puts e, which may be nil, in the place of old, if that is still
-// there.
-func (s *HotSet) replace(slot *atomic.Pointer[hotEntry], old, e *hotEntry) {
-	if !slot.CompareAndSwap(old, e) {
-		old = nil
-		if e != nil {
-			s.bytes.Add(-e.size)
+// put puts e into its slot. The oldest go where the limit wants it.
+func (s *HotSet) put(i uint16, e *hotEntry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.bytes.Load()+e.size > s.limit && len(s.order) > 0 {
+		oldest := s.order[0]
+		s.order, s.queued[oldest] = s.order[1:], false
+		if old := s.slots[oldest].Swap(nil); old != nil {
+			s.bytes.Add(-old.size)
 		}
 	}
-	if old != nil {
+	s.bytes.Add(e.size)
+	if old := s.slots[i].Swap(e); old != nil {
 		s.bytes.Add(-old.size)
+	}
+	if !s.queued[i] {
+		s.order, s.queued[i] = append(s.order, i), true
 	}
 }
 
-// room takes size bytes of the limit, for which others may have to go.
-func (s *HotSet) room(size int64) bool {
-	for range hotTries {
-		if s.bytes.Add(size) <= s.limit {
-			return true
-		}
-		s.bytes.Add(-size)
-		slot := &s.slots[rand.N(hotSlots)]
-		if e := slot.Load(); e != nil {
-			s.replace(slot, e, nil)
-		}
+// drop takes e out of its slot, if it is still there.
+func (s *HotSet) drop(i uint16, e *hotEntry) {
+	if s.slots[i].CompareAndSwap(e, nil) {
+		s.bytes.Add(-e.size)
 	}
-	return false
 }

@@ -37,7 +37,10 @@ func announceTrailers(h http.Header, res *http.Response) {
 	h.Set("Trailer", strings.Join(names, ", "))
 }
 
-var buffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
+// slowPiece is how much a client has to take in the time of one write.
+const slowPiece = 32 << 10
+
+var buffers = sync.Pool{New: func() any { b := make([]byte, slowPiece); return &b }}
 
 // copyBody copies until the end or the first failure, which reader and writer
 // remember themselves.

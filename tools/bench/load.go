@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,8 +11,12 @@ import (
 	"time"
 )
 
-// The scripts of wrk. Its own arguments come last.
+// The scripts of wrk. The origin comes first; done is called by wrk at the end.
 const (
+	// As clients of a proxy do (RFC 9112, Section 3.2.2); HAProxy refuses another.
+	scriptHost = `
+wrk.headers["Host"] = "%s"
+`
 	scriptHits = `
 local n = 0
 function request()
@@ -44,7 +49,7 @@ end
 // wrk loads the proxy for a time and returns what it saw.
 func (b *bench) wrk(p *peer, script string, d time.Duration) (n int, f figures, err error) {
 	file := filepath.Join(p.dir, "load.lua")
-	if err := os.WriteFile(file, []byte(script+scriptDone), 0o644); err != nil {
+	if err := os.WriteFile(file, []byte(fmt.Sprintf(scriptHost, b.origin.addr)+script+scriptDone), 0o644); err != nil {
 		return 0, f, err
 	}
 	asked, used := b.origin.asked.Load(), p.cpu()
@@ -74,6 +79,9 @@ func (b *bench) wrk(p *peer, script string, d time.Duration) (n int, f figures, 
 func hits(size, objects int) func(*bench, *peer) (figures, error) {
 	return func(b *bench, p *peer) (figures, error) {
 		script := fmt.Sprintf(scriptHits, b.origin.addr, size, objects)
+		if err := b.store(p, size, objects); err != nil {
+			return figures{}, err
+		}
 		if _, _, err := b.wrk(p, script, time.Second); err != nil {
 			return figures{}, err
 		}
@@ -83,6 +91,24 @@ func hits(size, objects int) func(*bench, *peer) (figures, error) {
 		}
 		return f, err
 	}
+}
+
+// store asks for the objects one after the other: HAProxy stores none that many
+// ask for while it comes.
+func (b *bench) store(p *peer, size, objects int) error {
+	c, err := net.Dial("tcp", p.addr)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
+	r := bufio.NewReader(c)
+	for i := range objects {
+		if err := get(c, r, fmt.Sprintf("%s/%d/%d", b.origin.addr, size, i), int64(size)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func misses(b *bench, p *peer) (figures, error) {

@@ -1,6 +1,6 @@
 // Command bench compares the proxy with its peers on one core: it starts each
 // in turn on a loopback port in a temporary folder, loads it from another core,
-// and prints requests a second and CPU time a request. which docs/performance.md hass
+// and prints requests a second and CPU time a request. docs/performance.md says
 // what the rows mean; `make bench` builds and runs it.
 package main
 
