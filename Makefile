@@ -107,6 +107,10 @@ soak-tunnels: ## open 10,000 tunnels that end in every way, and see goroutines a
 conform: ## play the public conformance cases for HTTP caches, from memory, disk and over restarts, and print what fails
 	$(GO) test -count=1 -timeout 5m -run '^TestConform$$' -v ./cmd/fwdproxy -conform.runs=all $(ARGS)
 
+.PHONY: waf-crs
+waf-crs: ## play all regression tests of the OWASP Core Rule Set at paranoia level 4 through the proxy, and print the pass rate
+	$(GO) test -count=1 -timeout 9m -run '^TestTheCoreRuleSets' -v ./cmd/fwdproxy -crs.all $(ARGS)
+
 .PHONY: cover
 cover: deps ## write coverage.txt and print what the tests reach
 	$(GO) test -timeout 5m -coverpkg=./... -coverprofile=coverage.txt ./...

@@ -23,7 +23,7 @@ const module = "fwdproxy"
 const layers = `
 	. internal/fault internal/header internal/hop internal/pair internal/problem internal/quota internal/target internal/unit internal/xconnect
 	acl auth intercept lists tunnel cache/store
-	cache compress upstream accesslog
+	cache compress waf upstream accesslog
 	internal/edge
 	http1 http2 forward reverse admin
 	policy
@@ -63,6 +63,9 @@ const importers = `
 	golang.org/x/term                       cmd/fwdproxy/passwd.go
 	github.com/andybalholm/brotli           compress
 	github.com/klauspost/compress           compress
+	github.com/corazawaf/coraza/v3           waf
+	github.com/corazawaf/coraza-coreruleset/v4 waf cmd/fwdproxy/waf_crs_test.go
+	github.com/goccy/go-yaml                tests
 	golang.org/x/net                        all
 	golang.org/x/sys                        cache/store/disk_million_linux_test.go
 	golang.org/x/sync                       all

@@ -35,6 +35,7 @@ func (l *line) json(r *Record) {
 	b = appendOptional(b, `,"shadow_verdict":`, r.ShadowVerdict)
 	b = appendOptional(b, `,"candidate_rule":`, r.Candidate)
 	b = appendOptional(b, `,"candidate_verdict":`, r.CandidateSays)
+	b = appendWAF(b, r.WAF)
 	b = appendOptional(b, `,"request_id":`, r.RequestID)
 	b = appendOptional(b, `,"mode":`, r.Mode)
 	if port := r.Client.Port(); port != 0 {
@@ -55,6 +56,24 @@ func (l *line) json(r *Record) {
 		b = appendJSONString(b, l.text(r.ErrorCause))
 	}
 	l.out = append(b, '}', '\n')
+}
+
+// appendWAF appends what a firewall found, nothing where that is nothing.
+func appendWAF(b []byte, w *WAF) []byte {
+	if w == nil || w.Verdict == WAFPass {
+		return b
+	}
+	b = appendField(b, `,"waf":`, w.Verdict)
+	b = append(b, `,"waf_rules":[`...)
+	for i, id := range w.Rules {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = strconv.AppendInt(b, int64(id), 10)
+	}
+	b = append(b, ']')
+	b = appendOptional(b, `,"waf_message":`, w.Message)
+	return appendNumber(b, `,"waf_score":`, int64(w.Score))
 }
 
 // appendField appends a key, given with its punctuation, and a string.

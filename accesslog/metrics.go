@@ -1,6 +1,7 @@
 package accesslog
 
 import (
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,6 +29,8 @@ type Metrics struct {
 	denied    bounded
 	limited   bounded
 	faults    bounded
+	wafRules  bounded
+	wafSites  map[string]*bounded // by verdict
 	durations [len(modes)]prometheus.Observer
 	bytesIn   [len(modes)]prometheus.Counter
 	bytesOut  [len(modes)]prometheus.Counter
@@ -53,6 +56,13 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			"Requests that a limit of the policy refused, and tunnels that it cut, by its name.", "limit")},
 		faults: bounded{max: maxKinds, vec: counter("fwdproxy_faults_total",
 			"Requests that failed or were refused, by kind of fault (RFC 9209).", "kind")},
+	}
+	m.wafRules = bounded{max: maxRules, vec: counter("fwdproxy_waf_rule_hits_total",
+		"Requests that a rule of the web application firewall matched, blocked or not.", "rule")}
+	sites := counter("fwdproxy_waf_requests_total", "Requests that a site's web application firewall looked at, by what it said.", "site", "verdict")
+	m.wafSites = map[string]*bounded{}
+	for _, verdict := range []string{WAFPass, WAFMatch, WAFDetect, WAFBlock} {
+		m.wafSites[verdict] = &bounded{max: maxRules, vec: sites.MustCurryWith(prometheus.Labels{"verdict": verdict})}
 	}
 	durations := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    "fwdproxy_request_duration_seconds",
@@ -94,6 +104,12 @@ func (m *Metrics) Observe(r *Record) {
 	}
 	if r.Error != "" {
 		m.faults.inc(r.Error)
+	}
+	if w := r.WAF; w != nil {
+		m.wafSites[w.Verdict].inc(w.Site)
+		for _, id := range w.Rules {
+			m.wafRules.inc(strconv.Itoa(id))
+		}
 	}
 }
 

@@ -57,6 +57,7 @@ type Record struct {
 	ShadowVerdict string // what it would have said
 	Candidate     string // the rule of the candidate policy (serve --shadow), where that would have said otherwise
 	CandidateSays string // its verdict then
+	WAF           *WAF   // what the site's web application firewall said; nil where it has none
 	NextHop       string // "DIRECT/192.0.2.1", "app/127.0.0.1:9000" or "NONE"
 
 	BytesIn  int64 // of body or tunnel, from the client
@@ -69,3 +70,20 @@ type Record struct {
 	Error       string // the fault's kind (RFC 9209, Section 2.3), or "client_gone"
 	ErrorCause  string
 }
+
+// WAF is what a site's web application firewall said about a request.
+type WAF struct {
+	Site    string `json:"site"` // its name, or its first host and path
+	Verdict string `json:"verdict"`
+	Rules   []int  `json:"rules,omitempty"`   // that matched
+	Message string `json:"message,omitempty"` // of the most severe of them
+	Score   int    `json:"score"`             // the anomaly score
+}
+
+// The verdicts of a web application firewall.
+const (
+	WAFPass   = "pass"   // no rule matched
+	WAFMatch  = "match"  // some did, but their score is below the threshold
+	WAFDetect = "detect" // it would have been blocked, but the site only detects
+	WAFBlock  = "block"
+)

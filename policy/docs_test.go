@@ -105,7 +105,7 @@ func heading(path string) string {
 
 func documentedKeys(t *testing.T) []documented {
 	comments := map[string]string{}
-	for _, dir := range []string{".", "../forward", "../reverse", "../tunnel", "../intercept", "../acl", "../auth", "../cache", "../compress", "../upstream", "../internal/edge", "../internal/pair", "../accesslog", "../admin"} {
+	for _, dir := range []string{".", "../forward", "../reverse", "../tunnel", "../intercept", "../acl", "../auth", "../cache", "../compress", "../waf", "../upstream", "../internal/edge", "../internal/pair", "../accesslog", "../admin"} {
 		fieldComments(t, dir, comments)
 	}
 	var out []documented

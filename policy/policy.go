@@ -25,6 +25,7 @@ import (
 	"fwdproxy/intercept"
 	"fwdproxy/internal/problem"
 	"fwdproxy/lists"
+	"fwdproxy/waf"
 )
 
 // DefaultFile is the policy that is used when no file is named and this one
@@ -39,6 +40,7 @@ type Policy struct {
 	Authority     *intercept.Authority // in whose name TLS is intercepted; nil where no rule does that, or it was not loaded
 	ForwardTLS    *tls.Config          // of [forward.tls]; nil where there is no certificate
 	ReverseTLS    *tls.Config          // of [reverse.tls]
+	WAF           *waf.Set             // of the sites that have one; nil where none has
 	Warnings      problem.List
 	File          string   // as the user named it; "" for the embedded default
 	UpstreamFiles string   // a digest of the files that [upstream] and [[pool]] name
@@ -89,20 +91,23 @@ func Find(named string) (string, error) {
 
 // Load reads and compiles the file, or embedded where file is "". The error is
 // an *Error where the content is at fault.
-func Load(file, embedded string) (*Policy, error) { return load(file, embedded, (*Policy).authority) }
+func Load(file, embedded string) (*Policy, error) {
+	return load(file, embedded, (*Policy).authority, nil)
+}
 
 // LoadWithoutCA is Load without the files of [forward.intercept], for who asks
 // what the rules say, on a machine that has no business to have that key.
 func LoadWithoutCA(file, embedded string) (*Policy, error) {
-	return load(file, embedded, (*Policy).authorityNamed)
+	return load(file, embedded, (*Policy).authorityNamed, nil)
 }
 
 // LoadRules is LoadWithoutCA for who is about to make the authority, which need
 // not be named yet.
-func LoadRules(file, embedded string) (*Policy, error) { return load(file, embedded, nil) }
+func LoadRules(file, embedded string) (*Policy, error) { return load(file, embedded, nil, nil) }
 
-// load has authority check [forward.intercept], unless that is nil.
-func load(file, embedded string, authority func(*Policy) (problems, warnings problem.List)) (*Policy, error) {
+// load has authority check [forward.intercept], unless that is nil. What takes
+// long to compile and is the same in was, which may be nil, is taken over.
+func load(file, embedded string, authority func(*Policy) (problems, warnings problem.List), was *Policy) (*Policy, error) {
 	text, name := embedded, "embedded default"
 	if file != "" {
 		b, err := os.ReadFile(file)
@@ -111,7 +116,7 @@ func load(file, embedded string, authority func(*Policy) (problems, warnings pro
 		}
 		text, name = string(b), file
 	}
-	p, problems := compile(text, filepath.Dir(file), authority)
+	p, problems := compile(text, filepath.Dir(file), authority, was)
 	if file != "" && isBlank(text) {
 		problems.Add("", "copy the default policy.toml and change that", "the policy is empty, and would deny everything")
 	}
@@ -133,7 +138,7 @@ func isBlank(text string) bool {
 }
 
 // compile turns the text into a policy; relative paths in it are seen from dir.
-func compile(text, dir string, authority func(*Policy) (problems, warnings problem.List)) (*Policy, problem.List) {
+func compile(text, dir string, authority func(*Policy) (problems, warnings problem.List), was *Policy) (*Policy, problem.List) {
 	lines := indexLines(text)
 	p := &Policy{Config: DefaultConfig()}
 	problems := decode(text, &p.Config)
@@ -164,6 +169,7 @@ func compile(text, dir string, authority func(*Policy) (problems, warnings probl
 	}
 	pairs, more, old := p.certificates(time.Now())
 	problems = append(problems, onlyNew(problems, more)...)
+	problems = append(problems, p.firewalls(problems, was, sum)...)
 	locate(problems, lines)
 	if len(problems) > 0 {
 		return nil, problems
@@ -233,6 +239,31 @@ func (p *Policy) openList(path string) (io.ReadCloser, error) {
 // Copies is where the copies of downloaded lists are.
 func (p *Policy) Copies() lists.Copies { return lists.Copies{Dir: p.Config.ACL.DownloadDir} }
 
+// firewalls compiles what the sites' firewalls go by, unless [reverse] has
+// problems already, and adds the file of theirs to the sum.
+func (p *Policy) firewalls(had problem.List, was *Policy, sum io.Writer) (problems problem.List) {
+	c, rules := p.Config.Reverse.WAF, ""
+	if c.RulesFile != "" {
+		content, err := os.ReadFile(c.RulesFile)
+		if err != nil {
+			problems.Add("reverse.waf.rules_file", "make it readable for fwdproxy", "%v", err)
+			return problems
+		}
+		p.Lists = append(p.Lists, c.RulesFile)
+		rules = string(content)
+		io.WriteString(sum, rules)
+	}
+	if slices.ContainsFunc(had, func(h problem.Problem) bool { return strings.HasPrefix(h.Key, "reverse.") }) {
+		return nil
+	}
+	var old *waf.Set
+	if was != nil {
+		old = was.WAF
+	}
+	p.WAF, problems = waf.Compile(c, rules, p.Config.Reverse.Guarded(), old)
+	return problems
+}
+
 type readCloser struct {
 	io.Reader
 	io.Closer
@@ -298,6 +329,7 @@ func (p *Policy) resolvePaths(dir string) {
 		files.Cert, files.Key = rel(files.Cert), rel(files.Key)
 	}
 	p.Config.Upstream.CAFile = rel(p.Config.Upstream.CAFile)
+	p.Config.Reverse.WAF.RulesFile = rel(p.Config.Reverse.WAF.RulesFile)
 	for i := range p.Config.Upstream.Parents {
 		parent := &p.Config.Upstream.Parents[i]
 		parent.PasswordFile = rel(parent.PasswordFile)

@@ -28,7 +28,7 @@ func (p *Policy) Reload(embedded string) (*Policy, error) {
 	before := stamps(files)
 	for range maxWait {
 		time.Sleep(atRest)
-		next, err := Load(p.File, embedded)
+		next, err := load(p.File, embedded, (*Policy).authority, p)
 		if next != nil {
 			files = next.Files()
 		}

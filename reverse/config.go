@@ -1,6 +1,7 @@
 package reverse
 
 import (
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"fwdproxy/internal/problem"
 	"fwdproxy/internal/target"
 	"fwdproxy/internal/unit"
+	"fwdproxy/waf"
 )
 
 // Config is the [reverse] section.
@@ -25,6 +27,8 @@ type Config struct {
 	Trusted TrustedConfig `toml:"trusted"`
 	// Compress says how answers are encoded for sites that ask for it.
 	Compress compress.Config `toml:"compress"`
+	// WAF says what the web application firewall looks at, for sites that have one.
+	WAF waf.Config `toml:"waf"`
 }
 
 // TLSConfig is the table [reverse.tls].
@@ -37,7 +41,7 @@ type TLSConfig struct {
 
 // DefaultConfig returns an empty section's values.
 func DefaultConfig() Config {
-	return Config{Listen: []string{"127.0.0.1:8080"}, Trusted: TrustedConfig{Field: fieldXForwardedFor}, Compress: compress.DefaultConfig()}
+	return Config{Listen: []string{"127.0.0.1:8080"}, Trusted: TrustedConfig{Field: fieldXForwardedFor}, Compress: compress.DefaultConfig(), WAF: waf.DefaultConfig()}
 }
 
 // Validate reports every problem of the section; pools are the names that
@@ -60,7 +64,19 @@ func (c Config) Validate(pools []string) problem.List {
 		check.hosts(i, s, taken)
 		p = append(p, check.List...)
 	}
-	return slices.Concat(p, c.Trusted.validate(), c.Compress.Validate())
+	return slices.Concat(p, c.Trusted.validate(), c.Compress.Validate(), c.WAF.Validate(slices.Sorted(maps.Keys(names))))
+}
+
+// Guarded returns the names of the sites with a web application firewall, ""
+// for those that have none.
+func (c Config) Guarded() []string {
+	var names []string
+	for _, s := range c.Sites {
+		if s.guarded() && !slices.Contains(names, s.Name) {
+			names = append(names, s.Name)
+		}
+	}
+	return names
 }
 
 // hosts checks the names of site i; taken holds which site has all requests

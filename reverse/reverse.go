@@ -16,6 +16,7 @@ import (
 	"fwdproxy/internal/edge"
 	"fwdproxy/internal/fault"
 	"fwdproxy/internal/target"
+	"fwdproxy/waf"
 )
 
 // Settings is what the front door works with under one policy. It is
@@ -26,6 +27,8 @@ type Settings struct {
 	Trusted Trusted
 	Mirrors *Mirrors
 	Sticky  *Sticky
+	// Firewalls are those of sites with waf.
+	Firewalls *waf.Set
 	// Encodings are the content codings of sites with compress, the best first.
 	Encodings []string
 	Roll      func() float64 // a number in [0, 1) by chance; nil is the usual source
@@ -101,6 +104,10 @@ func (s *Settings) serve(x *edge.Exchange, r *http.Request, who asker) error {
 
 // pass hands the request to a pool of the site.
 func (s *Settings) pass(x *edge.Exchange, out, in *http.Request, site *Site, asked *Asked, who asker) error {
+	if err := s.inspect(x, out, in, site); err != nil {
+		x.Fail(err)
+		return nil
+	}
 	path, err := site.peerPath(asked)
 	if err != nil {
 		return fault.New(fault.RequestError, err.Error(), nil)

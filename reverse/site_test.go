@@ -99,6 +99,8 @@ func TestSitesAreCheckedWithTheirKeys(t *testing.T) {
 		9:  {Name: "s", Hosts: []string{"i.test"}, Pool: "app", Mirror: &MirrorConfig{"nowhere", 101}, Fault: &FaultConfig{Percent: -1, Delay: 100 * second, Status: 200}},
 		10: {Hosts: []string{"j.test"}, Pool: "app", Fault: &FaultConfig{Percent: 1}},
 		11: {Hosts: []string{"j.test"}, Pool: "app", Schemes: []string{"http"}},
+		12: {Hosts: []string{"k.test"}, Pool: "app", WAF: "on"},
+		13: {Hosts: []string{"l.test"}, Redirect: "https://{host}{uri}", WAF: "block"},
 	}
 	want := map[string]bool{}
 	for _, key := range []string{
@@ -107,7 +109,7 @@ func TestSitesAreCheckedWithTheirKeys(t *testing.T) {
 		"5].rewrite", "6].redirect", "6].redirect_status", "6].rewrite", "7].pool", "7].respond.status", "7].respond.type",
 		"8].split[0].pool", "8].split[2].pool", "8].split[2].percent", "8].split[3].pool", "8].split", "8].split_by",
 		"9].name", "9].mirror.pool", "9].mirror.percent", "9].fault.percent", "9].fault.delay", "9].fault.status",
-		"10].fault", "11]",
+		"10].fault", "11]", "12].waf", "13].waf",
 	} {
 		want["reverse.site["+key] = true
 	}

@@ -13,6 +13,7 @@ import (
 	"fwdproxy/internal/header"
 	"fwdproxy/internal/problem"
 	"fwdproxy/internal/unit"
+	"fwdproxy/waf"
 )
 
 // SiteConfig is one [[reverse.site]].
@@ -44,6 +45,9 @@ type SiteConfig struct {
 	// Compress encodes the pool's answers as [reverse.compress] says. An answer that holds
 	// both a secret and something that a client chose can be found out by its length (BREACH).
 	Compress bool `toml:"compress"`
+	// WAF is the web application firewall before the pool and the cache: "off", "detect",
+	// which logs what it would block, or "block". [reverse.waf] says what it looks at.
+	WAF string `toml:"waf"`
 	// Redirect is where clients are sent: an http or https URL in which "{host}" is the
 	// host that they asked for, "{uri}" the path and query, "{path}" and "{query}" one
 	// of them, as in "https://{host}{uri}".
@@ -117,6 +121,8 @@ func (s SiteConfig) conditional() bool {
 // servers because of the site.
 func (s SiteConfig) apart() bool { return len(s.Methods)+len(s.Header)+len(s.Split) > 0 }
 
+func (s SiteConfig) guarded() bool { return s.WAF != "" && s.WAF != waf.Off }
+
 // siteCheck collects what is wrong with one site.
 type siteCheck struct {
 	problem.List
@@ -137,6 +143,9 @@ func (c *siteCheck) site(s SiteConfig) {
 	}
 	if !strings.HasPrefix(s.path(), "/") {
 		c.add("path", "write for example \"/\" or \"/api\"", "%q does not begin with a slash", s.Path)
+	}
+	if s.WAF != "" && !slices.Contains(waf.Modes, s.WAF) {
+		c.add("waf", `write "off", "detect" or "block"`, "%q is not what a firewall can do", s.WAF)
 	}
 	c.conditions(s)
 	c.action(s)
@@ -212,7 +221,7 @@ func (c *siteCheck) onlyWithPool(s SiteConfig) {
 	for _, k := range []struct {
 		key string
 		set bool
-	}{{"strip_prefix", s.StripPrefix}, {"rewrite", s.Rewrite != ""}, {"compress", s.Compress}, {"split", len(s.Split) > 0}, {"split_by", s.SplitBy != ""}, {"mirror", s.Mirror != nil}, {"fault", s.Fault != nil}} {
+	}{{"strip_prefix", s.StripPrefix}, {"rewrite", s.Rewrite != ""}, {"compress", s.Compress}, {"waf", s.guarded()}, {"split", len(s.Split) > 0}, {"split_by", s.SplitBy != ""}, {"mirror", s.Mirror != nil}, {"fault", s.Fault != nil}} {
 		if k.set {
 			c.add(k.key, "leave it out, or write pool", "it is for sites with a pool")
 		}

@@ -11,11 +11,13 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"fwdproxy/accesslog"
 	"fwdproxy/acl"
 	"fwdproxy/auth"
 	"fwdproxy/cache"
@@ -49,6 +51,7 @@ type explanation struct {
 	Addresses []addressVerdict   `json:"addresses,omitempty"`
 	NextHop   string             `json:"next_hop,omitempty"`
 	Resolve   string             `json:"resolve_error,omitempty"`
+	WAF       *accesslog.WAF     `json:"waf,omitempty"`
 	Cache     *cache.Explanation `json:"cache,omitempty"`
 	Offline   bool               `json:"offline,omitempty"` // no proxy was running; the cache is empty
 }
@@ -183,6 +186,9 @@ func (e *engine) explain(ctx context.Context, q url.Values) (explanation, error)
 		if ex.NextHop = site.Describe(asked); site == nil || site.Pool == "" {
 			return ex, nil
 		}
+		if blocked, err := ex.guarded(l, site, r, u); blocked || err != nil {
+			return ex, err
+		}
 		h.Pool = site.Pool
 		fields = l.reverse.Fields(site, asked, r.Client, t.Authority())
 	} else {
@@ -203,6 +209,15 @@ func (e *engine) explain(ctx context.Context, q url.Values) (explanation, error)
 		ex.Cache = &c
 	}
 	return ex, nil
+}
+
+// guarded asks the site's firewall, and reports whether it blocks.
+func (ex *explanation) guarded(l *live, site *reverse.Site, q acl.Request, u *url.URL) (blocked bool, err error) {
+	r := &http.Request{Method: q.Method, URL: u, Host: u.Host, Header: http.Header(q.Header), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
+	if ex.WAF, err = l.reverse.Firewall(site, r, q.Client, q.Listen); err != nil || ex.WAF == nil {
+		return false, err
+	}
+	return ex.WAF.Verdict == accesslog.WAFBlock, nil
 }
 
 // question reads what the user asks about as the front door would.
@@ -372,6 +387,9 @@ func (ex explanation) print(w io.Writer, asked *policy.Policy) {
 	if ex.NextHop != "" {
 		line("next hop", "%s", ex.NextHop)
 	}
+	if ex.WAF != nil {
+		line("firewall", "%s", describeWAF(ex.WAF))
+	}
 	if ex.Cache != nil {
 		printCache(line, ex.Cache)
 	}
@@ -381,6 +399,21 @@ func (ex explanation) print(w io.Writer, asked *policy.Policy) {
 	if ex.Offline {
 		line("note", "no running proxy was asked: the cache above is empty")
 	}
+}
+
+// describeWAF says what a firewall found for people.
+func describeWAF(w *accesslog.WAF) string {
+	says := map[string]string{
+		accesslog.WAFPass: "passes: no rule matches", accesslog.WAFMatch: "passes", accesslog.WAFDetect: "passes, and would be blocked by waf = \"block\"", accesslog.WAFBlock: "blocked with 403",
+	}[w.Verdict]
+	if len(w.Rules) == 0 {
+		return says
+	}
+	ids := make([]string, len(w.Rules))
+	for i, id := range w.Rules {
+		ids[i] = strconv.Itoa(id)
+	}
+	return fmt.Sprintf("%s: anomaly score %d by rule %s: %s", says, w.Score, strings.Join(ids, ", "), w.Message)
 }
 
 func because(reason string) string {

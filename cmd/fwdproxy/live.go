@@ -110,7 +110,7 @@ func (e *engine) build(p *policy.Policy, old *live) (*live, error) {
 		if len(c.Reverse.Sites) == 0 {
 			return nil, fmt.Errorf("%s: --reverse needs at least one [[reverse.site]] and its [[pool]]; see docs/policy.md", p.Source())
 		}
-		l.reverse = &reverse.Settings{Door: l.door, Sites: reverse.NewSites(c.Reverse.Sites), Trusted: reverse.NewTrusted(c.Reverse.Trusted), Mirrors: e.mirrors,
+		l.reverse = &reverse.Settings{Door: l.door, Sites: reverse.NewSites(c.Reverse.Sites), Trusted: reverse.NewTrusted(c.Reverse.Trusted), Mirrors: e.mirrors, Firewalls: p.WAF,
 			Encodings: c.Reverse.Compress.Encodings, Sticky: &reverse.Sticky{Cookie: l.upstream.StickyCookie, Value: l.upstream.StickyValue}}
 	default:
 		if p.Auth != nil {

@@ -251,6 +251,15 @@ func (x *Exchange) Answered() string {
 	return name
 }
 
+// ID returns the request's id, by which the log and pages name it.
+func (x *Exchange) ID() string { return x.rec.RequestID }
+
+// Client returns the address of the client in the log.
+func (x *Exchange) Client() netip.AddrPort { return x.rec.Client }
+
+// NoteWAF logs what the web application firewall said.
+func (x *Exchange) NoteWAF(w *accesslog.WAF) { x.rec.WAF = w }
+
 // LogURL sets the URL in the log's form: the canonical one.
 func (x *Exchange) LogURL(s string) { x.rec.URL = s }
 
