@@ -326,7 +326,7 @@ func compareCRS(t *testing.T, cases []*crsCase, failed map[string]string) {
 	t.Helper()
 	if *crsUpdate {
 		var b strings.Builder
-		b.WriteString("# Regression tests of the Core Rule Set that do not pass, and what came instead.\n# docs/decisions/0012-web-application-firewall.md says why.\n")
+		b.WriteString("# Regression tests of the Core Rule Set that do not pass, and what came instead.\n# docs/decisions/0018-web-application-firewall.md says why.\n")
 		for _, name := range slices.Sorted(maps.Keys(failed)) {
 			fmt.Fprintf(&b, "%s %s\n", name, failed[name])
 		}
