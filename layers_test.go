@@ -59,6 +59,7 @@ const importers = `
 	github.com/spf13/pflag                  cmd/fwdproxy
 	github.com/fsnotify/fsnotify            policy
 	github.com/rogpeppe/go-internal         tests
+	github.com/dop251/goja                  tests
 	golang.org/x/crypto                     auth cmd/fwdproxy/passwd.go
 	golang.org/x/term                       cmd/fwdproxy/passwd.go
 	github.com/andybalholm/brotli           compress

@@ -18,6 +18,8 @@ type Config struct {
 	Auth auth.Config `toml:"auth"`
 	// Tunnel is what CONNECT may do.
 	Tunnel tunnel.Config `toml:"tunnel"`
+	// PAC is what /proxy.pac and /wpad.dat tell browsers, on every port of the forward proxy and on the admin port.
+	PAC PACConfig `toml:"pac"`
 	// Intercept is how the tunnels are decrypted that a rule says so about.
 	Intercept intercept.Config `toml:"intercept"`
 }
@@ -36,7 +38,7 @@ type TLSConfig struct {
 
 // DefaultConfig returns an empty section's values: loopback only.
 func DefaultConfig() Config {
-	return Config{Listen: []string{"127.0.0.1:3128"}, Auth: auth.DefaultConfig(), Tunnel: tunnel.DefaultConfig(), Intercept: intercept.DefaultConfig()}
+	return Config{Listen: []string{"127.0.0.1:3128"}, Auth: auth.DefaultConfig(), Tunnel: tunnel.DefaultConfig(), PAC: PACConfig{Fallback: fallbackNone}, Intercept: intercept.DefaultConfig()}
 }
 
 // Validate reports every problem of the section.
@@ -54,6 +56,7 @@ func (c Config) Validate() problem.List {
 		p.Add("forward.auth.groups", `set "htpasswd", "tokens" or forward.tls.client_ca as well`, "nobody can say who they are, and so nobody is in a group")
 	}
 	p = append(p, c.Auth.Validate()...)
+	p = append(p, c.PAC.validate()...)
 	p = append(p, c.Intercept.Validate()...)
 	return append(p, c.Tunnel.Validate()...)
 }

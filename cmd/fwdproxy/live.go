@@ -122,7 +122,7 @@ func (e *engine) build(p *policy.Policy, old *live) (*live, error) {
 		}
 		l.door.Guard = e.guard(p.ACL)
 		l.door.Intercept = e.interception(l, old)
-		l.forward = &forward.Settings{Door: l.door, Dial: l.upstream.Dial}
+		l.forward = &forward.Settings{Door: l.door, Dial: l.upstream.Dial, PAC: forward.NewPAC(c.Forward.PAC)}
 	}
 	return l, nil
 }

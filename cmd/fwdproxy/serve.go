@@ -262,6 +262,7 @@ func (s *server) startAdmin(c admin.Config) error {
 			Info:     s.info,
 			Rules:    func() any { return s.current.Load().policy.ACL.Rules() },
 			Shadow:   s.shadow.report(),
+			PAC:      s.pac(),
 			Authority: func() []byte {
 				if a := s.current.Load().policy.Authority; a != nil {
 					return a.Certificate()
