@@ -21,7 +21,7 @@ const module = "fwdproxy"
 // of the lines above its own, and no sibling of its line. "." is the root,
 // which holds files to embed.
 const layers = `
-	. internal/fault internal/header internal/hop internal/pair internal/problem internal/quota internal/target internal/unit internal/xconnect
+	. internal/fault internal/header internal/hop internal/pair internal/problem internal/proxyproto internal/quota internal/target internal/unit internal/xconnect
 	acl auth intercept lists tunnel cache/store
 	cache compress upstream accesslog
 	internal/edge

@@ -12,6 +12,8 @@ import (
 type Config struct {
 	// Listen is the addresses that clients set as their HTTP proxy, as "address:port".
 	Listen []string `toml:"listen"`
+	// ProxyProtocol is the addresses and prefixes of load balancers that begin each connection with a PROXY header (version 1 or 2 of HAProxy's PROXY protocol), on the plain and the TLS ports. The client is then whom it names; a connection from there without one is closed. From anywhere else none is read.
+	ProxyProtocol []string `toml:"proxy_protocol"`
 	// TLS is a port to which clients speak TLS.
 	TLS TLSConfig `toml:"tls"`
 	// Auth is how clients say who they are.
@@ -46,6 +48,7 @@ func (c Config) Validate() problem.List {
 	var p problem.List
 	unit.CheckListen(&p, "forward.listen", c.Listen)
 	unit.CheckListen(&p, "forward.tls.listen", c.TLS.Listen)
+	unit.CheckNetworks(&p, "forward.proxy_protocol", c.ProxyProtocol)
 	if len(c.TLS.Listen) > 0 && c.TLS.Cert == "" {
 		p.Add("forward.tls.cert", "name a PEM file; docs/operating.md says how to make one", "TLS needs a certificate")
 	}
