@@ -21,7 +21,7 @@ const module = "fwdproxy"
 // of the lines above its own, and no sibling of its line. "." is the root,
 // which holds files to embed.
 const layers = `
-	. internal/fault internal/header internal/hop internal/pair internal/problem internal/quota internal/target internal/unit internal/xconnect
+	. internal/fault internal/header internal/hop internal/pair internal/problem internal/proxyproto internal/quota internal/target internal/unit internal/xconnect
 	acl auth intercept lists tunnel cache/store
 	cache compress waf upstream accesslog
 	internal/edge
@@ -59,6 +59,7 @@ const importers = `
 	github.com/spf13/pflag                  cmd/fwdproxy
 	github.com/fsnotify/fsnotify            policy
 	github.com/rogpeppe/go-internal         tests
+	github.com/dop251/goja                  tests
 	golang.org/x/crypto                     auth cmd/fwdproxy/passwd.go
 	golang.org/x/term                       cmd/fwdproxy/passwd.go
 	github.com/andybalholm/brotli           compress

@@ -37,6 +37,8 @@ type Options struct {
 	Info     func() any                         // becomes JSON
 	Rules    func() any                         // becomes JSON
 	Shadow   func() any                         // where a candidate policy differs; becomes JSON
+	// PAC serves the proxy auto-configuration file of the forward proxy.
+	PAC http.HandlerFunc
 	// Authority returns the certificate that clients must trust for TLS to be
 	// intercepted, in DER; nil where there is none.
 	Authority func() []byte
@@ -71,6 +73,8 @@ func Handler(o Options) http.Handler {
 		{"GET", "/api/info", "what runs, as JSON", o.Info != nil, a.info},
 		{"GET", "/api/rules", "the rules with their hits, shadow hits and last hit, as JSON", o.Rules != nil, a.rules},
 		{"GET", "/api/shadow", "where the candidate policy (serve --shadow) differs from the one in force, as JSON", o.Shadow != nil, a.shadow},
+		{"GET", "/proxy.pac", "what tells browsers to use the proxy", o.PAC != nil, o.PAC},
+		{"GET", "/wpad.dat", "the same, where browsers look for it", o.PAC != nil, o.PAC},
 		{"GET", "/ca", "the certificate that clients have to trust for TLS interception, and how to make them", o.Authority != nil, a.authority},
 		{"GET", "/ca.pem", "that certificate, in PEM form", o.Authority != nil, a.certificate("application/x-pem-file", intercept.PEM)},
 		{"GET", "/ca.crt", "that certificate, in DER form", o.Authority != nil, a.certificate("application/x-x509-ca-cert", func(der []byte) []byte { return der })},

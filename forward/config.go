@@ -12,12 +12,16 @@ import (
 type Config struct {
 	// Listen is the addresses that clients set as their HTTP proxy, as "address:port".
 	Listen []string `toml:"listen"`
+	// ProxyProtocol is the addresses and prefixes of load balancers that begin each connection with a PROXY header (version 1 or 2 of HAProxy's PROXY protocol), on the plain and the TLS ports. The client is then whom it names; a connection from there without one is closed. From anywhere else none is read.
+	ProxyProtocol []string `toml:"proxy_protocol"`
 	// TLS is a port to which clients speak TLS.
 	TLS TLSConfig `toml:"tls"`
 	// Auth is how clients say who they are.
 	Auth auth.Config `toml:"auth"`
 	// Tunnel is what CONNECT may do.
 	Tunnel tunnel.Config `toml:"tunnel"`
+	// PAC is what /proxy.pac and /wpad.dat tell browsers, on every port of the forward proxy and on the admin port.
+	PAC PACConfig `toml:"pac"`
 	// Intercept is how the tunnels are decrypted that a rule says so about.
 	Intercept intercept.Config `toml:"intercept"`
 }
@@ -36,7 +40,7 @@ type TLSConfig struct {
 
 // DefaultConfig returns an empty section's values: loopback only.
 func DefaultConfig() Config {
-	return Config{Listen: []string{"127.0.0.1:3128"}, Auth: auth.DefaultConfig(), Tunnel: tunnel.DefaultConfig(), Intercept: intercept.DefaultConfig()}
+	return Config{Listen: []string{"127.0.0.1:3128"}, Auth: auth.DefaultConfig(), Tunnel: tunnel.DefaultConfig(), PAC: PACConfig{Fallback: fallbackNone}, Intercept: intercept.DefaultConfig()}
 }
 
 // Validate reports every problem of the section.
@@ -44,6 +48,7 @@ func (c Config) Validate() problem.List {
 	var p problem.List
 	unit.CheckListen(&p, "forward.listen", c.Listen)
 	unit.CheckListen(&p, "forward.tls.listen", c.TLS.Listen)
+	unit.CheckNetworks(&p, "forward.proxy_protocol", c.ProxyProtocol)
 	if len(c.TLS.Listen) > 0 && c.TLS.Cert == "" {
 		p.Add("forward.tls.cert", "name a PEM file; docs/operating.md says how to make one", "TLS needs a certificate")
 	}
@@ -54,6 +59,7 @@ func (c Config) Validate() problem.List {
 		p.Add("forward.auth.groups", `set "htpasswd", "tokens" or forward.tls.client_ca as well`, "nobody can say who they are, and so nobody is in a group")
 	}
 	p = append(p, c.Auth.Validate()...)
+	p = append(p, c.PAC.validate()...)
 	p = append(p, c.Intercept.Validate()...)
 	return append(p, c.Tunnel.Validate()...)
 }

@@ -27,7 +27,7 @@ func TestListenAddressesAreCheckedWithTheirKeys(t *testing.T) {
 			t.Errorf("%q: %v", address, p)
 		}
 	}
-	none := Config{Tunnel: tunnel.DefaultConfig()}
+	none := Config{Tunnel: tunnel.DefaultConfig(), PAC: PACConfig{Fallback: fallbackNone}}
 	if p := none.Validate(); len(p) != 1 || p[0].Key != "forward.listen" {
 		t.Errorf("no address: %v", p)
 	}

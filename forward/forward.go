@@ -22,6 +22,7 @@ import (
 type Settings struct {
 	Door *edge.Door
 	Dial edge.Dial
+	PAC  PAC
 }
 
 // Handler serves forward proxy requests.
@@ -75,6 +76,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.Fail(err)
 		return
 	}
+	if asksPAC(r) {
+		s.servePAC(x, r)
+		return
+	}
 	if r.URL.IsAbs() && header.Upgrade(r.Header) != "" {
 		upgrade(x, r)
 		return
@@ -86,7 +91,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // proxy for a web server (RFC 9112, Section 3.2.2).
 func notAProxyRequest(_ http.ResponseWriter, r *http.Request) {
 	exchangeOf(r).Fail(fault.New(fault.RequestError,
-		"this is a proxy: set it as HTTP proxy, or ask for a whole URL; it serves no pages of its own", nil))
+		"this is a proxy: set it as HTTP proxy, or ask for a whole URL; it serves no pages of its own but /proxy.pac", nil))
 }
 
 // decide returns the request for the next hop, or the answer that ends it here.

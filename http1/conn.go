@@ -252,6 +252,9 @@ func (c *Conn) Unwrap() (net.Conn, []byte) {
 	early := append([]byte(nil), c.buf[c.r:c.w]...)
 	c.drop()
 	c.failed = net.ErrClosed
+	if announced, ok := c.Conn.(interface{ Plain() net.Conn }); ok {
+		return announced.Plain(), early // which splice(2) takes
+	}
 	return c.Conn, early
 }
 

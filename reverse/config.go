@@ -18,6 +18,8 @@ import (
 type Config struct {
 	// Listen is the addresses that the sites are served on, as "address:port".
 	Listen []string `toml:"listen"`
+	// ProxyProtocol is the addresses and prefixes of load balancers that begin each connection with a PROXY header (version 1 or 2 of HAProxy's PROXY protocol), on the plain and the TLS ports. The client is then whom it names; a connection from there without one is closed. From anywhere else none is read.
+	ProxyProtocol []string `toml:"proxy_protocol"`
 	// TLS is a port to which clients speak TLS.
 	TLS TLSConfig `toml:"tls"`
 	// Sites say what becomes of a request: the most exact host first, then the longest
@@ -50,6 +52,7 @@ func (c Config) Validate(pools []string) problem.List {
 	var p problem.List
 	unit.CheckListen(&p, "reverse.listen", c.Listen)
 	unit.CheckListen(&p, "reverse.tls.listen", c.TLS.Listen)
+	unit.CheckNetworks(&p, "reverse.proxy_protocol", c.ProxyProtocol)
 	if len(c.TLS.Listen) > 0 && len(c.TLS.Certificates) == 0 {
 		p.Add("reverse.tls.certificates", `write [{ cert = "site.pem", key = "site.key" }]`, "TLS needs a certificate")
 	}

@@ -5,12 +5,12 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 
 	"fwdproxy/internal/edge"
 	"fwdproxy/internal/header"
 	"fwdproxy/internal/problem"
+	"fwdproxy/internal/unit"
 )
 
 // TrustedConfig is the table [reverse.trusted].
@@ -40,35 +40,16 @@ type Trusted struct {
 
 func (c TrustedConfig) validate() problem.List {
 	var p problem.List
-	for i, s := range c.From {
-		if _, ok := parseNetwork(s); !ok {
-			p.Add("reverse.trusted.from["+strconv.Itoa(i)+"]", `write for example "10.0.0.0/8" or "192.0.2.7"`, "%q is no address and no prefix", s)
-		}
-	}
+	unit.CheckNetworks(&p, "reverse.trusted.from", c.From)
 	if c.Field != fieldXForwardedFor && c.Field != fieldForwarded {
 		p.Add("reverse.trusted.field", `write "X-Forwarded-For" or "Forwarded"`, "%q is not a field that says who asks", c.Field)
 	}
 	return p
 }
 
-// parseNetwork reads an address or a prefix whose host bits are zero.
-func parseNetwork(s string) (netip.Prefix, bool) {
-	if a, err := netip.ParseAddr(s); err == nil {
-		return netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()), a.Zone() == ""
-	}
-	p, err := netip.ParsePrefix(s)
-	return p, err == nil && p.Masked() == p && !p.Addr().Is4In6()
-}
-
 // NewTrusted compiles what Validate found right.
 func NewTrusted(c TrustedConfig) Trusted {
-	t := Trusted{forwarded: c.Field == fieldForwarded}
-	for _, s := range c.From {
-		if p, ok := parseNetwork(s); ok {
-			t.from = append(t.from, p)
-		}
-	}
-	return t
+	return Trusted{from: unit.Networks(c.From), forwarded: c.Field == fieldForwarded}
 }
 
 func (t *Trusted) has(a netip.Addr) bool {

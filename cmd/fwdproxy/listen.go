@@ -18,10 +18,11 @@ type room struct {
 	framing *http1.Server
 	clients *clients
 	places  chan struct{}
+	*announcers
 }
 
-func newRoom(framing *http1.Server, connections int) *room {
-	return &room{framing: framing, clients: &clients{open: map[netip.Prefix]int{}}, places: make(chan struct{}, connections)}
+func newRoom(framing *http1.Server, connections int, who *announcers) *room {
+	return &room{framing: framing, clients: &clients{open: map[netip.Prefix]int{}}, places: make(chan struct{}, connections), announcers: who}
 }
 
 // leave gives a connection's place back.
@@ -45,32 +46,68 @@ func (r *room) connState(c net.Conn, state http.ConnState) {
 type limitListener struct {
 	net.Listener
 	*room
-	once   sync.Once
-	closed chan struct{}
+	once      sync.Once
+	closed    chan struct{}
+	announced chan net.Conn // those whose PROXY header was read
+}
+
+func (r *room) listener(l net.Listener) *limitListener {
+	return &limitListener{Listener: l, room: r, closed: make(chan struct{}), announced: make(chan net.Conn)}
 }
 
 func (l *limitListener) Accept() (net.Conn, error) {
-	// The place comes after the connection: a listener that waits for clients
-	// must not hold one that another could use.
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	select {
-	case l.places <- struct{}{}:
-		if !l.clients.begin(c, l.framing.Limits().ConnectionsPerClient) {
-			return l.framing.WrapOverLimit(c), nil
+	for {
+		// The place comes after the connection: a listener that waits for clients
+		// must not hold one that another could use.
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
 		}
-		return l.framing.Wrap(c), nil
-	case <-l.closed:
-		c.Close()
-		return nil, net.ErrClosed
+		select {
+		case l.places <- struct{}{}:
+		case <-l.closed:
+			c.Close()
+			return nil, net.ErrClosed
+		}
+		if !l.include(c) {
+			return l.admit(c), nil
+		}
+		go l.introduce(c)
 	}
 }
 
-func (l *limitListener) Close() error {
-	l.once.Do(func() { close(l.closed) })
-	return l.Listener.Close()
+// admit frames a connection that has a place.
+func (l *limitListener) admit(c net.Conn) net.Conn {
+	if !l.clients.begin(c, l.framing.Limits().ConnectionsPerClient) {
+		return l.framing.WrapOverLimit(c)
+	}
+	return l.framing.Wrap(c)
+}
+
+// introduce reads the header of a connection that has a place, which may take
+// its time, and hands it out beside the others.
+func (l *limitListener) introduce(c net.Conn) {
+	c, ok := l.read(c, l.framing.Limits().HeaderTimeout.D())
+	if !ok {
+		<-l.places
+		return
+	}
+	framed := l.admit(c)
+	select {
+	case l.announced <- framed:
+	case <-l.closed:
+		framed.Close()
+		l.leave(framed)
+	}
+}
+
+// Close may be called twice: the server knows the listener by two names.
+func (l *limitListener) Close() (err error) {
+	l.once.Do(func() {
+		close(l.closed)
+		err = l.Listener.Close()
+	})
+	return err
 }
 
 // listeners is the set of addresses one http.Server serves, which a reload can
@@ -108,7 +145,7 @@ func (ls *listeners) prepare(addrs []string) (added map[string]*limitListener, e
 			}
 			return nil, listenError(ls.key, a, err)
 		}
-		added[a] = &limitListener{Listener: l, room: ls.room, closed: make(chan struct{})}
+		added[a] = ls.room.listener(l)
 	}
 	return added, nil
 }
@@ -147,6 +184,8 @@ func (ls *listeners) serve(l *limitListener) error {
 	if ls.secure != nil {
 		return ls.srv.Serve(ls.secure.over(l))
 	}
+	// It ends when l is closed, as the server closes it.
+	go func() { _ = ls.srv.Serve(&readyListener{limitListener: l, ready: l.announced}) }()
 	return ls.srv.Serve(l)
 }
 

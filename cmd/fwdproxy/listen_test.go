@@ -2,8 +2,10 @@ package main
 
 import (
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"strings"
 	"testing"
@@ -18,7 +20,7 @@ func serving(t *testing.T, connections int) (*listeners, string) {
 	t.Helper()
 	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "ok") })}
 	t.Cleanup(func() { srv.Close() })
-	room := newRoom(testFraming(), connections)
+	room := newRoom(testFraming(), connections, newAnnouncers(func() []netip.Prefix { return nil }, slog.New(slog.DiscardHandler)))
 	srv.ConnState = room.connState
 	ls := newListeners(srv, room, "forward.listen", make(chan error, 1))
 	listenOn(t, ls, "127.0.0.1:0")

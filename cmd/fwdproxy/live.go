@@ -24,6 +24,7 @@ import (
 	"fwdproxy/intercept"
 	"fwdproxy/internal/edge"
 	"fwdproxy/internal/quota"
+	"fwdproxy/internal/unit"
 	"fwdproxy/policy"
 	"fwdproxy/reverse"
 	"fwdproxy/upstream"
@@ -39,6 +40,8 @@ type live struct {
 	door     *edge.Door
 	forward  *forward.Settings
 	reverse  *reverse.Settings
+
+	announcers []netip.Prefix // who begins connections with a PROXY header
 }
 
 // engine holds what outlives a reload, and the live policy.
@@ -70,7 +73,7 @@ type engine struct {
 // connections to next hops above all, is taken over from old, which may be nil.
 func (e *engine) build(p *policy.Policy, old *live) (*live, error) {
 	c := p.Config
-	l := &live{policy: p, loaded: time.Now()}
+	l := &live{policy: p, loaded: time.Now(), announcers: unit.Networks(c.Forward.ProxyProtocol)}
 	if old != nil {
 		p.ACL.Inherit(old.policy.ACL)
 	}
@@ -107,6 +110,7 @@ func (e *engine) build(p *policy.Policy, old *live) (*live, error) {
 	}
 	switch e.mode {
 	case modeReverse:
+		l.announcers = unit.Networks(c.Reverse.ProxyProtocol)
 		if len(c.Reverse.Sites) == 0 {
 			return nil, fmt.Errorf("%s: --reverse needs at least one [[reverse.site]] and its [[pool]]; see docs/policy.md", p.Source())
 		}
@@ -122,7 +126,7 @@ func (e *engine) build(p *policy.Policy, old *live) (*live, error) {
 		}
 		l.door.Guard = e.guard(p.ACL)
 		l.door.Intercept = e.interception(l, old)
-		l.forward = &forward.Settings{Door: l.door, Dial: l.upstream.Dial}
+		l.forward = &forward.Settings{Door: l.door, Dial: l.upstream.Dial, PAC: forward.NewPAC(c.Forward.PAC)}
 	}
 	return l, nil
 }

@@ -210,7 +210,7 @@ func (s *server) framing() *http1.Server {
 
 // openDoors makes what serves clients: listeners, HTTP/1.1 and HTTP/2.
 func (s *server) openDoors(handler http.Handler, connections int) {
-	room := newRoom(s.framing(), connections)
+	room := newRoom(s.framing(), connections, newAnnouncers(func() []netip.Prefix { return s.current.Load().announcers }, s.log))
 	s.front = s.frontServer(handler)
 	s.front.ConnState = room.connState
 	s.http2 = &http2.Server{Limits: room.framing.Limits, Handler: handler, Absolute: s.mode == modeForward, ErrorLog: errorLog(s.log)}
@@ -262,6 +262,7 @@ func (s *server) startAdmin(c admin.Config) error {
 			Info:     s.info,
 			Rules:    func() any { return s.current.Load().policy.ACL.Rules() },
 			Shadow:   s.shadow.report(),
+			PAC:      s.pac(),
 			Authority: func() []byte {
 				if a := s.current.Load().policy.Authority; a != nil {
 					return a.Certificate()

@@ -40,19 +40,20 @@ func newSecure(current func() *tls.Config, door *http2.Server, log *slog.Logger)
 // over returns a listener of those connections of l that speak HTTP/1.1 over
 // TLS; those that speak HTTP/2 are served beside it.
 func (s *secure) over(l *limitListener) net.Listener {
-	t := &tlsListener{limitListener: l, ready: make(chan net.Conn), failed: make(chan error, 1)}
+	t := &readyListener{limitListener: l, ready: make(chan net.Conn), failed: make(chan error, 1)}
 	go func() { t.failed <- s.accept(t) }()
 	return t
 }
 
-// tlsListener hands out connections whose handshake is done.
-type tlsListener struct {
+// readyListener hands out connections of another listener whose beginning, a
+// handshake or a PROXY header, is over.
+type readyListener struct {
 	*limitListener
 	ready  chan net.Conn
 	failed chan error
 }
 
-func (t *tlsListener) Accept() (net.Conn, error) {
+func (t *readyListener) Accept() (net.Conn, error) {
 	select {
 	case c := <-t.ready:
 		return c, nil
@@ -64,7 +65,7 @@ func (t *tlsListener) Accept() (net.Conn, error) {
 }
 
 // accept takes connections, each into a place, until the listener fails.
-func (s *secure) accept(t *tlsListener) error {
+func (s *secure) accept(t *readyListener) error {
 	for {
 		c, err := t.Listener.Accept()
 		if err != nil {
@@ -79,17 +80,25 @@ func (s *secure) accept(t *tlsListener) error {
 			c.Close()
 			return net.ErrClosed
 		}
-		if !t.clients.begin(c, t.framing.Limits().ConnectionsPerClient) {
-			<-t.places
-			c.Close() // before a handshake nothing can be said
-			continue
-		}
 		go s.begin(t, c)
 	}
 }
 
-// begin shakes hands, and hands the connection to whom it is for.
-func (s *secure) begin(t *tlsListener, plain net.Conn) {
+// begin shakes hands on a connection that has a place, and hands it to whom it
+// is for.
+func (s *secure) begin(t *readyListener, plain net.Conn) {
+	if t.include(plain) {
+		var ok bool
+		if plain, ok = t.read(plain, t.framing.Limits().HeaderTimeout.D()); !ok {
+			<-t.places
+			return
+		}
+	}
+	if !t.clients.begin(plain, t.framing.Limits().ConnectionsPerClient) {
+		<-t.places
+		plain.Close() // before a handshake nothing can be said
+		return
+	}
 	c := tls.Server(plain, s.config)
 	ctx, cancel := context.WithTimeout(context.Background(), t.framing.Limits().HeaderTimeout.D())
 	err := c.HandshakeContext(ctx)
