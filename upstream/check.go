@@ -115,7 +115,7 @@ func (t *Transport) check(ctx context.Context, p *pool, peer *peer) error {
 	}
 	u.Scheme, u.Host = "http", peer.target.HostPort()
 	req := (&http.Request{Method: http.MethodGet, URL: u, Host: k.Host, Header: http.Header{"User-Agent": {"fwdproxy-check"}}}).WithContext(ctx)
-	head, err := encodeHead(req)
+	head, err := encodeHead(req, new(outgoing))
 	if err != nil {
 		c.close()
 		return err

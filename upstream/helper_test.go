@@ -199,7 +199,7 @@ func piped(tr *Transport) (*conn, net.Conn) {
 }
 
 func exchange(c *conn, req *http.Request) (*http.Response, error) {
-	head, err := encodeHead(req)
+	head, err := encodeHead(req, new(outgoing))
 	if err != nil {
 		return nil, err
 	}

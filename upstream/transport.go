@@ -99,7 +99,9 @@ func (t *Transport) Stats() (idle, inUse int) {
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx := req.Context()
 	h := hop.From(ctx)
-	head, err := encodeHead(req)
+	o := outgoings.Get().(*outgoing)
+	defer o.release()
+	head, err := encodeHead(req, o)
 	if err != nil {
 		closeBody(req)
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"net/textproto"
 	"slices"
 	"strconv"
+	"sync"
 
 	"golang.org/x/net/http/httpguts"
 
@@ -15,9 +16,28 @@ import (
 	"fwdproxy/internal/hop"
 )
 
+// outgoing is what the head of one request is made in.
+type outgoing struct {
+	head  []byte
+	names []string
+}
+
+var outgoings = sync.Pool{New: func() any { return &outgoing{head: make([]byte, 0, 1024), names: make([]string, 0, 32)} }}
+
+// outgoingMost is the size in bytes of the largest head whose room is kept.
+const outgoingMost = 16 << 10
+
+// release gives o back. Its head is not used any more.
+func (o *outgoing) release() {
+	if cap(o.head) <= outgoingMost {
+		clear(o.names)
+		outgoings.Put(o)
+	}
+}
+
 // encodeHead returns the request's head as it goes out: generated, never
-// echoed, with one Host and one framing.
-func encodeHead(req *http.Request) ([]byte, error) {
+// echoed, with one Host and one framing. It is valid until o is used again.
+func encodeHead(req *http.Request, o *outgoing) ([]byte, error) {
 	bad := func(what string) error { return fault.New(fault.RequestError, what, nil) }
 	if !header.IsToken(req.Method) || req.Method == http.MethodConnect {
 		return nil, bad("the method is malformed, or none that is passed on")
@@ -34,16 +54,15 @@ func encodeHead(req *http.Request) ([]byte, error) {
 		h = h.Clone()
 		header.RemoveHopByHop(h)
 	}
-	b := make([]byte, 0, 1024)
-	b = append(b, req.Method...)
+	b := append(o.head[:0], req.Method...)
 	b = append(b, ' ')
 	b = append(b, path...)
 	b = append(b, " HTTP/1.1\r\nHost: "...)
 	b = append(b, host...)
 	b = append(b, "\r\n"...)
-	names := slices.AppendSeq(make([]string, 0, 32), maps.Keys(h))
-	slices.Sort(names)
-	for _, name := range names {
+	o.names = slices.AppendSeq(o.names[:0], maps.Keys(h))
+	slices.Sort(o.names)
+	for _, name := range o.names {
 		if ours[textproto.CanonicalMIMEHeaderKey(name)] || name == "Expect" && !hasBody(req) {
 			continue
 		}
@@ -69,7 +88,8 @@ func encodeHead(req *http.Request) ([]byte, error) {
 	case req.Method == http.MethodPost, req.Method == http.MethodPut, req.Method == http.MethodPatch:
 		b = appendField(b, "Content-Length", "0")
 	}
-	return append(b, "\r\n"...), nil
+	o.head = append(b, "\r\n"...)
+	return o.head, nil
 }
 
 // ours are the fields that are made here, not copied.
