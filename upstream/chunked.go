@@ -59,8 +59,10 @@ func (c *chunkedReader) next() error {
 	if err != nil {
 		return err
 	}
-	digits, _, _ := bytes.Cut(line, []byte(";"))
-	digits = bytes.TrimRight(digits, " \t")
+	digits, _, extended := bytes.Cut(line, []byte(";"))
+	if !extended {
+		digits = bytes.TrimRight(digits, " \t") // with which some servers fill the line up
+	}
 	if len(digits) == 0 || len(digits) > 15 {
 		return malformed("the size of a chunk")
 	}

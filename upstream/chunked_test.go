@@ -28,7 +28,6 @@ func TestChunksAreReadStrictly_RFC9112_7_1(t *testing.T) {
 		"1\r\na\r\nA\r\n0123456789\r\n0\r\n\r\n":   "a0123456789",
 		"00005\r\nhello\r\n000\r\n\r\n":            "hello",
 		"5;a=b;c=\"d\"\r\nhello\r\n0;x\r\n\r\n":    "hello",
-		"5 ;a\r\nhello\r\n0\r\n\r\n":               "hello",
 		"5  \r\nhello\r\n0\r\n\r\n":                "hello", // old servers pad the size
 		"5\r\n\r\n0\r\n\r\n0\r\n\r\n":              "\r\n0\r\n",
 		"0\r\nA: b\r\n\r\n":                        "",
@@ -42,6 +41,7 @@ func TestChunksAreReadStrictly_RFC9112_7_1(t *testing.T) {
 		"\r\nhello\r\n0\r\n\r\n", "0x5\r\nhello\r\n0\r\n\r\n", "+5\r\nhello\r\n0\r\n\r\n", "-5\r\nhello\r\n0\r\n\r\n",
 		"5_0\r\nhello\r\n0\r\n\r\n", " 5\r\nhello\r\n0\r\n\r\n", "g\r\nhello\r\n0\r\n\r\n", "5 5\r\nhello\r\n0\r\n\r\n",
 		"00000000000000005\r\nhello\r\n0\r\n\r\n", "10000000000000005\r\nhello\r\n0\r\n\r\n", "ffffffffffffffff\r\nhello",
+		"5 ;a\r\nhello\r\n0\r\n\r\n", "5\t;\r\nhello\r\n0\r\n\r\n", // which other readers take for no size
 		"5;a=\r\r\nhello\r\n0\r\n\r\n", "5\nhello\r\n0\r\n\r\n", "5\rhello\r\n0\r\n\r\n", "5;a\nhello\r\n0\r\n\r\n",
 		"5\r\nhello\n0\r\n\r\n", "5\r\nhello0\r\n\r\n", "5\r\nhelloX\r\n0\r\n\r\n", "4\r\nhello\r\n0\r\n\r\n",
 		"5;" + strings.Repeat("a", 300) + "\r\nhello\r\n0\r\n\r\n", strings.Repeat("0", 64<<10),
@@ -92,7 +92,7 @@ func TestOnlyAnnouncedAndAllowedTrailersPass_RFC9110_6_5_1(t *testing.T) {
 // one takes, that one decodes to the same bytes.
 func FuzzChunkedReader(f *testing.F) {
 	for _, s := range []string{
-		"5\r\nhello\r\n0\r\n\r\n", "5;a=b\r\nhello\r\n0\r\nA: b\r\n\r\n", "1 \r\na\r\n0\r\n\r\nmore", "0x5\r\nhello\r\n0\r\n\r\n",
+		"5\r\nhello\r\n0\r\n\r\n", "5;a=b\r\nhello\r\n0\r\nA: b\r\n\r\n", "1 \r\na\r\n0\r\n\r\nmore", "0 ;\r\n\r\n", "1 ;a\r\nx\r\n0\r\n\r\n", "0x5\r\nhello\r\n0\r\n\r\n",
 	} {
 		f.Add([]byte(s), 3)
 	}
