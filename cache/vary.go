@@ -25,7 +25,6 @@ var overrides = []string{
 	"X-Forwarded-Ssl", "X-Forwarded-Port", "X-Forwarded-Prefix", "X-Forwarded-Path", "X-Forwarded-Uri",
 	"X-Host", "X-Original-Host", "X-Original-Url", "X-Original-Uri", "X-Rewrite-Url", "X-Url-Scheme",
 	"X-Http-Method-Override", "X-Http-Method", "X-Method-Override",
-	"Fwdproxy-Site", // of the front door, which lets no client send it
 }
 
 // verbatim are fields whose value is a secret or no list: they are compared
@@ -90,7 +89,7 @@ func (f *flight) answers(q *query, names []string) bool {
 
 func hasOverride(h http.Header) bool {
 	for name := range h {
-		if (strings.HasPrefix(name, "X-") || strings.HasPrefix(name, "F")) && slices.Contains(overrides, name) {
+		if (strings.HasPrefix(name, "X-") || name == "Forwarded") && slices.Contains(overrides, name) {
 			return true
 		}
 	}

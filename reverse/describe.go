@@ -59,6 +59,9 @@ func (s *Site) splitBy() string {
 	return s.SplitBy
 }
 
+// Apart is what keeps the answers of the site's pool apart in the cache.
+func (s *Site) Apart() string { return choice{pool: s.Pool}.name(s) }
+
 // Fields returns what the pool of a site, and so the cache's key, gets of a
 // request's fields.
 func (s *Settings) Fields(site *Site, a Asked, client netip.Addr, authority string) http.Header {

@@ -113,7 +113,7 @@ func (s *Settings) pass(x *edge.Exchange, out, in *http.Request, site *Site, ask
 		return fault.New(fault.RequestError, err.Error(), nil)
 	}
 	choice := site.choose(in, s.roll)
-	x.UsePool(choice.pool, path)
+	x.UsePool(choice.pool, path, choice.name(site))
 	forwarded(out.Header, who.chain(), out.Host, asked.Scheme)
 	choice.mark(out.Header, site)
 	bound := s.Sticky.bind(out, in, choice.pool)

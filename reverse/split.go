@@ -16,8 +16,7 @@ const (
 	splitRequest = "request"
 )
 
-// siteField tells the pool which site a request is for. It is a part of the
-// cache's key.
+// siteField tells the pool which site a request is for.
 const siteField = "Fwdproxy-Site"
 
 // choice is the pool of one request.
@@ -82,15 +81,23 @@ func (s *Site) assigned(r *http.Request) (string, bool) {
 	return "", false
 }
 
-// mark tells pool and cache what the request is for, and takes the site's own
-// cookie away.
+// name tells the site's requests, and among them the pool's, from others for
+// the same URL; "" where host and path say it all.
+func (c choice) name(s *Site) string {
+	switch {
+	case !s.apart():
+		return ""
+	case len(s.Split) > 0:
+		return s.Name + "/" + c.pool
+	}
+	return s.Name
+}
+
+// mark tells the pool what the request is for, and takes the site's own cookie
+// away.
 func (c choice) mark(h http.Header, s *Site) {
-	if s.apart() {
-		value := s.Name
-		if len(s.Split) > 0 {
-			value += "/" + c.pool
-		}
-		h.Set(siteField, value)
+	if name := c.name(s); name != "" {
+		h.Set(siteField, name)
 	}
 	if s.SplitBy == splitCookie {
 		dropCookie(h, s.cookie())

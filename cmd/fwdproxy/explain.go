@@ -176,7 +176,7 @@ func (e *engine) explain(ctx context.Context, q url.Values) (explanation, error)
 	if j.Err != nil {
 		return ex, nil
 	}
-	fields := http.Header(r.Header)
+	fields, apart := http.Header(r.Header), ""
 	ex.Limits = l.policy.ACL.ExplainLimits(r)
 	ex.Modify = l.policy.ACL.ExplainModify(r)
 	h := &hop.Hop{Permit: func(a netip.AddrPort) error { _, err := j.Address(a); return err }}
@@ -190,7 +190,7 @@ func (e *engine) explain(ctx context.Context, q url.Values) (explanation, error)
 			return ex, err
 		}
 		h.Pool = site.Pool
-		fields = l.reverse.Fields(site, asked, r.Client, t.Authority())
+		fields, apart = l.reverse.Fields(site, asked, r.Client, t.Authority()), site.Apart()
 	} else {
 		ways, resolves := l.upstream.Route(t)
 		ex.NextHop = strings.Join(ways, ", else ")
@@ -204,6 +204,7 @@ func (e *engine) explain(ctx context.Context, q url.Values) (explanation, error)
 	if u != nil {
 		fields = fields.Clone()
 		l.door.ModifyRequest(l.policy.ACL.Modify(r), fields, h)
+		h.KeepApart(apart)
 		req := (&http.Request{Method: r.Method, URL: u, Host: u.Host, Header: fields}).WithContext(hop.With(ctx, h))
 		c := l.cache.Explain(req, time.Now())
 		ex.Cache = &c

@@ -235,8 +235,12 @@ func (x *Exchange) questionOf(d *Door, t target.Target, now time.Time, who auth.
 
 // UsePool sends the request to the pool called name instead of to the origin
 // that its URL names. The pool is asked for path, escaped and with the query,
-// unless that is "".
-func (x *Exchange) UsePool(name, path string) { x.hop.Pool, x.hop.Path = name, path }
+// unless that is ""; apart keeps what the cache stores of it from what other
+// pools answer for the same URL.
+func (x *Exchange) UsePool(name, path, apart string) {
+	x.hop.Pool, x.hop.Path = name, path
+	x.hop.KeepApart(apart)
+}
 
 // Encode has the pool's answer encoded, as hop.Hop.Encode says.
 func (x *Exchange) Encode(coding string) { x.hop.Encode = coding }

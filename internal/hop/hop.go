@@ -8,6 +8,7 @@ package hop
 import (
 	"context"
 	"net/netip"
+	"strconv"
 	"sync"
 )
 
@@ -75,6 +76,13 @@ func (h *Hop) Fork() *Hop {
 	}
 	return &Hop{Permit: h.Permit, Pool: h.Pool, Path: h.Path, Encode: h.Encode, Via: h.Via, Client: h.Client, Sticky: h.Sticky,
 		Apart: h.Apart, Bypass: h.Bypass, MaxStored: h.MaxStored}
+}
+
+// KeepApart adds to Apart. No text in it can be read as two others.
+func (h *Hop) KeepApart(by string) {
+	if by != "" {
+		h.Apart += strconv.Itoa(len(by)) + " " + by
+	}
 }
 
 // Used records the address that answered and its name in the log
